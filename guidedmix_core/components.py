@@ -1,0 +1,100 @@
+"""Components are found by their file's name: `methods/guidedmix.py` holds the one component class `method: {name: guidedmix}` names.
+
+The folder is the registry. A family is a package whose `__init__` holds the base class; each other file without a leading
+underscore holds one subclass of it. Adding a component is adding a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+from guidedmix_core.errors import ConfigError, nearest
+
+
+class Config(BaseModel):
+    """A frozen, strictly typed section of a run. Fields are the hyperparameters; nothing else decides what is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+class Component(Config):
+    """A section that is chosen by name. The family's base class sets `family` to its package's name."""
+
+    family: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The file's name, as users type it."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        if "family" not in cls.__dict__:  # a concrete component validates its own fields
+            return handler(source)
+        return core_schema.no_info_plain_validator_function(
+            lambda value: _build(cls, value), serialization=core_schema.plain_serializer_function_ser_schema(_dump)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        if "family" not in cls.__dict__:
+            return handler(schema)
+        return {"anyOf": [_named_schema(name, find(cls.family, name)) for name in names(cls.family)]}
+
+
+@cache
+def names(family: str) -> tuple[str, ...]:
+    """The names of a family's components, sorted: `names("methods")`."""
+    package = importlib.import_module(f"guidedmix_core.{family}")
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")))
+
+
+@cache
+def find(family: str, name: str) -> type[Component]:
+    """The component class that stands in `family/name.py`. ConfigError names the nearest one if there is none."""
+    if name not in names(family):
+        raise ConfigError(f"no {_singular(family)} {name!r}; {nearest(name, names(family))}")
+    module = importlib.import_module(f"guidedmix_core.{family}.{name}")
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Component) and value.__module__ == module.__name__
+    ]
+    assert len(own) == 1, f"{module.__name__} must define exactly one component, not {[c.__name__ for c in own]}"
+    return own[0]
+
+
+def _build(base: type[Component], value: Any) -> Component:
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise PydanticCustomError(
+            "component_name", "expected a mapping with a name; {hint}", {"hint": nearest("", names(base.family))}
+        )
+    fields = dict(value)
+    try:
+        component = find(base.family, fields.pop("name"))
+    except ConfigError as error:
+        raise PydanticCustomError("component_unknown", "{problem}", {"problem": str(error)}) from None
+    return component.model_validate(fields)  # a ValidationError from here keeps its path under ours
+
+
+def _dump(value: Component) -> dict[str, Any]:
+    return {"name": value.name, **value.model_dump()}
+
+
+def _named_schema(name: str, component: type[Component]) -> dict[str, Any]:
+    schema = component.model_json_schema()
+    schema["properties"] = {"name": {"const": name, "description": (component.__doc__ or name).strip()}, **schema.get("properties", {})}
+    schema["required"] = ["name", *schema.get("required", [])]
+    return schema
+
+
+def _singular(family: str) -> str:
+    return {"datasets": "data set"}.get(family, family.removesuffix("s"))

@@ -1,0 +1,102 @@
+"""The method: what is learned from labeled and unlabeled images in one step. One component a file.
+
+The loop makes the calls below and no others. A method is a frozen config: it keeps no state; what is trained, averaged or
+remembered lives in the module that `networks` returns (parameters and buffers), which the checkpoint saves whole.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
+from guidedmix_core.components import Component
+from guidedmix_core.optimizers import backbone_and_head, make_optimizer
+from guidedmix_core.rng import At
+from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
+
+if TYPE_CHECKING:
+    from guidedmix_core.config import Optim, Train
+
+
+class Build(Protocol):
+    """Builds modules on their own random stream, so that one more module changes nobody's initial weights."""
+
+    num_classes: int
+
+    def segmentor(self, purpose: str) -> SegmentationNetwork:
+        """A new segmentor as configured. Equal purpose, equal weights."""
+        ...
+
+    def module(self, purpose: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """Any other module, made under the stream of its purpose."""
+        ...
+
+
+class Student(nn.Module):
+    """The networks of a method that trains one network."""
+
+    def __init__(self, student: SegmentationNetwork) -> None:
+        super().__init__()
+        self.student = student
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The pseudo masks a method would teach at this point, for the telemetry against the withheld truth.
+
+    `kept` is where they count; `plain` is the student's own prediction of the same images, which they should beat.
+    """
+
+    pseudo: Pseudo
+    kept: Bool[Tensor, "U H W"]
+    plain: Int[Tensor, "U H W"]
+
+
+class Method(Component, ABC):
+    """The contract. `losses` is pure but for buffers of `nets` that belong to the forward pass (BatchNorm statistics);
+    `after_step` and `prepare` may change buffers. All randomness comes from `at`."""
+
+    family = "methods"
+
+    def check(self, segmentor: Segmentor, train: Train) -> None:
+        """ValueError, beginning with the dotted path, if the rest of the run can't serve this method."""
+        return
+
+    def views(self) -> Views:
+        """The unlabeled views each batch must have."""
+        return Views(unlabeled=False)
+
+    def networks(self, build: Build) -> nn.Module:
+        """All modules of the run."""
+        return Student(build.segmentor("student"))
+
+    def players(self, nets: nn.Module, optim: Optim) -> dict[str, Optimizer]:
+        """The optimizers by name. Every parameter that requires a gradient is in exactly one."""
+        return {"student": make_optimizer(optim, backbone_and_head(nets, optim))}
+
+    def prepare(self, nets: nn.Module, labeled: Iterator[Batch]) -> None:
+        """Once before step 0, never on resume."""
+        return
+
+    @abstractmethod
+    def losses(self, nets: nn.Module, batch: Batch, at: At) -> StepLosses:
+        """The named terms of this step. The networks are in training mode."""
+
+    def after_step(self, nets: nn.Module, at: At) -> None:
+        """After the optimizers' step: averages, banks."""
+        return
+
+    def predictor(self, nets: nn.Module) -> Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N K H W"]]:
+        """What is evaluated: image to logits. The networks are in evaluation mode."""
+        return nets.student
+
+    def taught(self, nets: nn.Module, batch: Batch, at: At) -> Taught | None:
+        """The pseudo masks of `batch.unlabeled` as `losses` would teach them now; None if the method has none."""
+        return None

@@ -1,0 +1,72 @@
+"""The segmentor: backbone, context, decoder, classifier, as a chain of named stages. One component a file.
+
+Each stage is named for the map it gives, its *tap*: `c5` (encode), `aspp`, `context`, `decoder`, `logits`. A method that mixes,
+reads or refines features stops the chain at a tap and goes on from there; no hook exists.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from guidedmix_core.backbones import Backbone
+from guidedmix_core.components import Component
+
+Maps = dict[str, Tensor]
+"""Every map that a later stage reads, by name; the tap itself is among them."""
+
+
+class SegmentationNetwork(nn.Module):
+    """The chain. `stages[tap]` takes the maps before it and gives the maps after it.
+
+    `channels[tap]` is the width of each tap. Images are floats in [0, 1]; normalizing them is part of the first stage.
+    """
+
+    def __init__(self, stages: dict[str, nn.Module], channels: dict[str, int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(stages)
+        self.channels = channels
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """In order of the chain, the last is `logits`."""
+        return tuple(self.stages)
+
+    def run(self, maps: Maps, *, after: str = "image", until: str = "logits") -> Maps:
+        """The maps at tap `until`, from those at tap `after` (`image`: the beginning)."""
+        taps = self.taps
+        start = 0 if after == "image" else taps.index(after) + 1
+        for tap in taps[start : taps.index(until) + 1]:
+            maps = self.stages[tap](maps)
+        return maps
+
+    def forward(self, image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K H W"]:
+        """Logits at the size of the image."""
+        return resize(self.run({"image": image})["logits"], (image.shape[-2], image.shape[-1]))
+
+    def tail(self, after: str) -> SegmentationNetwork:
+        """A network of the stages after a tap, sharing their weights with this one."""
+        taps = self.taps[self.taps.index(after) + 1 :]
+        return SegmentationNetwork({tap: self.stages[tap] for tap in taps}, self.channels)
+
+
+def resize(logits: Float[Tensor, "N K h w"], size: tuple[int, int]) -> Float[Tensor, "N K H W"]:
+    """Bilinear, corners not aligned: what every compared code does with logits."""
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+class Segmentor(Component, ABC):
+    """The architecture. `taps` lists its taps in order, without building it."""
+
+    family = "segmentors"
+    taps: ClassVar[tuple[str, ...]]
+
+    backbone: Backbone
+
+    @abstractmethod
+    def build(self, num_classes: int) -> SegmentationNetwork:
+        """A new network. Random weights come from torch's global generator, which the caller has put on a stream."""
