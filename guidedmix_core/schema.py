@@ -1,0 +1,151 @@
+"""From trees to checked configurations and back: build, dump, flatten, fingerprint, JSON Schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from guidedmix_core.components import Component, Config, find
+from guidedmix_core.config import RunConfig
+from guidedmix_core.errors import ConfigError, nearest
+from guidedmix_core.sources import DEFAULT, Tree
+
+Model = TypeVar("Model", bound=Config)
+
+
+def build(tree: Tree, model: type[Model] = RunConfig) -> Model:
+    """The checked configuration of a tree. ConfigError lists every problem: place, path, value, what was expected."""
+    try:
+        return model.model_validate(tree.values)
+    except ValidationError as error:
+        problems = [_problem(tree, model, dict(problem)) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Nested plain values, components with their name: what `build` takes."""
+    return json.loads(config.model_dump_json())
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Dotted path to value, for parameters in tables; a list is one value."""
+    return dict(_leaves(dump(config), ""))
+
+
+def fingerprint(config: Config) -> str:
+    """16 hexadecimal digits that stand for the whole tree, the seed included."""
+    return hashlib.sha256(json.dumps(dump(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:
+    """(path, value, origin) of every leaf of the resolved configuration."""
+    given = tree.origins
+    return [(path, value, tree.origin(path) if _was_given(path, given) else DEFAULT) for path, value in flatten(config).items()]
+
+
+def json_schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:
+    """For editors. Written to `search_spaces/*.schema.json` by `guidedmix schema`."""
+    schema = _inlined(model.model_json_schema(), {})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}".lstrip("."))]
+    return [(path, value)]
+
+
+def _was_given(path: str, given: Mapping[str, str]) -> bool:
+    return path in given or any(place.startswith(f"{path}.") for place in given)
+
+
+def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    definitions = {**definitions, **schema.get("$defs", {})}
+    if "$ref" in schema:
+        target = definitions[schema["$ref"].rpartition("/")[2]]
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        return _inlined({**target, **rest}, definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items() if key != "$defs"}
+
+
+def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str:
+    path, where = _path_of(problem["loc"], tree.values)
+    value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        said = f"unknown key; {nearest(where[-1], _fields(model, where[:-1], tree.values))}"
+    elif kind == "missing":
+        said = "required, and not given"
+    elif kind == "value_error":
+        said = str(context.get("error", problem["msg"]))
+        path = path if not path or said.startswith(path) is False else ""
+    elif kind.startswith("component_"):
+        said = problem["msg"]
+        path = f"{path}.name"
+    else:
+        said = f"{_written(value)}: {_expectation(kind, context, problem['msg'])}"
+        return f"{_place(tree, path)}{path}={said}"
+    return f"{_place(tree, path)}{path}{': ' if path else ''}{said}"
+
+
+def _place(tree: Tree, path: str) -> str:
+    origin = tree.origin(path)
+    return "" if origin == DEFAULT else f"{origin}: "
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (str, bool, type(None), list, dict, int, float)) else repr(value)
+
+
+def _expectation(kind: str, context: Mapping[str, Any], message: str) -> str:
+    bounds = {"greater_than": ("more than", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("less than", "lt"), "less_than_equal": ("at most", "le")}
+    if kind in bounds:
+        words, key = bounds[kind]
+        return f"expected {words} {context[key]}"
+    if kind == "literal_error":
+        return f"expected one of {context['expected']}"
+    types = {"int_type": "an integer", "float_type": "a number", "bool_type": "true or false", "string_type": "a text", "tuple_type": "a list", "model_type": "a section of keys", "dict_type": "a section of keys"}
+    types |= {"model_attributes_type": "a section of keys", "finite_number": "a finite number", "int_from_float": "an integer"}
+    if kind in types:
+        return f"expected {types[kind]}"
+    return message[0].lower() + message[1:]
+
+
+def _path_of(loc: tuple[int | str, ...], values: Any) -> tuple[str, list[str]]:
+    """The dotted path of an error. Pydantic also names the member of a union it tried; those are no keys."""
+    parts: list[str] = []
+    for i, part in enumerate(loc):
+        if isinstance(values, dict) and part not in values and i < len(loc) - 1:
+            continue
+        if not isinstance(values, (dict, list)) and parts:
+            break
+        parts.append(str(part))
+        try:
+            values = values[part]
+        except (KeyError, IndexError, TypeError):
+            values = None
+    return ".".join(parts), parts
+
+
+def _fields(model: type[BaseModel], path: list[str], values: Any) -> list[str]:
+    """The known keys of the section at a path."""
+    for part in path:
+        values = values[part] if isinstance(values, dict) else None
+        field = model.model_fields.get(part)
+        candidates = [field.annotation, *get_args(field.annotation)] if field else []
+        models = [candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+        if issubclass(model, Component) and "family" in model.__dict__:
+            model = find(model.family, values["name"])
+            continue
+    known = list(model.model_fields)
+    return ["name", *known] if issubclass(model, Component) else known

@@ -1,0 +1,204 @@
+"""YAML with the place of every value: the tree a run is built from, and what changes it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from guidedmix_core.errors import ConfigError, nearest
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Nested plain values, and where each was given: dotted path to `file:line` or the words of the change."""
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def origin(self, path: str) -> str:
+        """Of the value at the path, or of the nearest section above it that was given."""
+        while path:
+            if path in self.origins:
+                return self.origins[path]
+            path = path.rpartition(".")[0]
+        return DEFAULT
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's core schema: `on`, `off`, `yes`, `no` are words, `1e-3` is a number, a date is a word; a key given twice is an error."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - the attribute PyYAML reads
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _tag == "null" else list(_first))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0) if node.value.lstrip("+-")[:2] in ("0o", "0x") else int(node.value)
+)
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan").replace(".NaN", "nan").replace(".NAN", "nan")))
+
+
+def parse(text: str, name: str) -> Tree:
+    """A YAML mapping and its places. ConfigError with `name:line` if it is no YAML, or no mapping."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        values = loader.construct_document(node) if node is not None else {}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{name}:{line}: not readable as YAML: {error.problem}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}:1: expected a mapping of keys to values, not {type(values).__name__}")
+    origins: dict[str, str] = {}
+    if node is not None:
+        _places(node, "", name, origins)
+    return Tree(values, origins)
+
+
+def parse_value(text: str) -> Any:
+    """One value as it would stand in a YAML file: `0.1`, `true`, `[96, 96]`, `null`, a word."""
+    return yaml.load(text, _Loader)
+
+
+def read_yaml(path: Path) -> Tree:
+    """A YAML file's tree. ConfigError if it can't be read."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), _shown(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{_shown(path)}: can't be read: {error}") from None
+
+
+def resolve(name: str, kind: str = "base") -> Path:
+    """The file of a name such as `base/guidedmix_paper` or `guidedmix_paper`, or of a path.
+
+    Names are looked up in `search_spaces/` of the working directory, then in the one of the installed project.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise ConfigError(f"{name}: no such file")
+    known: dict[str, Path] = {}
+    for folder in reversed(search_spaces()):
+        for file in sorted(folder.glob("*/*.yaml")):
+            known[f"{file.parent.name}/{file.stem}"] = file
+    for spelled in (name, f"{kind}/{name}"):
+        if spelled in known:
+            return known[spelled]
+    raise ConfigError(f"no {kind} {name!r}; {nearest(name if '/' in name else f'{kind}/{name}', known)}")
+
+
+def search_spaces() -> list[Path]:
+    """The `search_spaces/` folders that exist, the working directory's first."""
+    project = Path(__file__).resolve().parent.parent
+    folders = (Path("search_spaces"), project / "search_spaces", project / "orchestrator" / "search_spaces")
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def read_run(name: str) -> Tree:
+    """The tree of a run file. A file that begins with `base: NAME` lies over that one."""
+    return _read_run(resolve(name), ())
+
+
+def _read_run(path: Path, above: tuple[Path, ...]) -> Tree:
+    if path.resolve() in above:
+        raise ConfigError(f"{_shown(path)}: base leads back to this file")
+    tree = read_yaml(path)
+    if "base" not in tree.values:
+        return tree
+    values = dict(tree.values)
+    name = values.pop("base")
+    if not isinstance(name, str):
+        raise ConfigError(f"{tree.origin('base')}: base={name!r}: expected the name of a run file")
+    origins = {place: origin for place, origin in tree.origins.items() if place != "base"}
+    return overlay(_read_run(resolve(name), (*above, path.resolve())), Tree(values, origins))
+
+
+def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["a.b=c"]` as `{"a.b": value}`; the value is read as YAML."""
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path):
+            raise ConfigError(f"{assignment!r}: expected dotted.path=value, such as method.mix.lambda_max=0.2")
+        try:
+            changes[path] = parse_value(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{assignment!r}: the value is not readable as YAML: {getattr(error, 'problem', error)}") from None
+    return changes
+
+
+def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
+    """The tree with values changed at dotted paths. Names first: `data.name` makes room for the new component's own fields."""
+    for path in sorted(changes, key=lambda path: (not path.endswith(".name"), path.count("."))):
+        values: dict[str, Any] = {}
+        inner = values
+        *sections, last = path.split(".")
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[last] = copy.deepcopy(changes[path])
+        tree = overlay(tree, Tree(values, {path: origin}))
+    return tree
+
+
+def overlay(under: Tree, over: Tree) -> Tree:
+    """`over` laid on `under`, section by section. Where it names another component, the old one's fields go: the new one starts from its defaults."""
+    origins = dict(under.origins)
+    values = _merge(copy.deepcopy(under.values), over.values, "", origins)
+    return Tree(values, {**origins, **over.origins})
+
+
+def _merge(under: dict[str, Any], over: Mapping[str, Any], path: str, origins: dict[str, str]) -> dict[str, Any]:
+    if "name" in over and "name" in under and over["name"] != under["name"]:
+        under = {}
+        for place in [place for place in origins if place.startswith(f"{path}.")]:
+            del origins[place]
+    for key, value in over.items():
+        place = f"{path}.{key}".lstrip(".")
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            under[key] = _merge(under[key], value, place, origins)
+        else:
+            for old in [old for old in origins if old.startswith(f"{place}.")]:
+                del origins[old]
+            under[key] = copy.deepcopy(value)
+    return under
+
+
+def _places(node: yaml.Node, path: str, name: str, origins: dict[str, str]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = f"{path}.{key.value}".lstrip(".")
+            origins[place] = f"{name}:{key.start_mark.line + 1}"
+            _places(value, place, name, origins)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            origins[f"{path}.{i}"] = f"{name}:{value.start_mark.line + 1}"
+            _places(value, f"{path}.{i}", name, origins)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

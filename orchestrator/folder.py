@@ -1,0 +1,221 @@
+"""The study folder: every path of a study, records written whole or not at all, and the append-only journal. It is the only truth.
+
+studies/<name>/
+    study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
+    trials/<fingerprint>/
+        trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
+        stop  traceback.txt  mlflow.json
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from guidedmix_core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class StudyFolder:
+    """The paths of a study and the few ways to write there. Making one touches nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+        self.study_yaml = self.path / "study.yaml"
+        self.journal = self.path / "journal.jsonl"
+        self.summary = self.path / "summary.json"
+        self.report = self.path / "report.html"
+        self.provenance = self.path / "provenance.json"
+        self.mlflow_db = self.path / "mlflow.db"
+        self.mlflow_artifacts = self.path / "mlflow-artifacts"
+        self.optuna_journal = self.path / "optuna.journal"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Held by the one process that runs the study. The system releases it when that process ends, however it ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"{self.path}: the study is being run by another process; wait for it, or stop it first"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def claim(self, request: Mapping[str, Any], identity: str) -> None:
+        """The folder is this request's from now on. ConfigError if it is another one's.
+
+        What the identity leaves out, such as the number of trials, may change from one start to the next.
+        """
+        if self.study_yaml.exists() and (found := self.request()["identity"]) != identity:
+            raise ConfigError(
+                f"{self.study_yaml}: the folder holds another study (identity {found}, this request: {identity}); "
+                "choose another folder with --study DIR, or give the study another name"
+            )
+        (self.path / "trials").mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump({"identity": identity, **request}, sort_keys=False, allow_unicode=True)
+        if not self.study_yaml.exists() or self.study_yaml.read_text(encoding="utf-8") != text:
+            write_atomic(self.study_yaml, text)
+
+    def request(self) -> dict[str, Any]:
+        """What `claim` wrote. ConfigError if the folder is no study."""
+        try:
+            return yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{self.path}: no study here: {self.study_yaml.name} is missing") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{self.study_yaml}: not readable as YAML: {error}") from None
+
+    def trial(self, fingerprint: str) -> TrialFolder:
+        return TrialFolder(self.path / "trials" / fingerprint)
+
+    def trials(self) -> list[TrialFolder]:
+        """Those the driver has handed out, by fingerprint."""
+        return [TrialFolder(found.parent) for found in sorted(self.path.glob("trials/*/trial.json"))]
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """One event at the journal's end, with its time; on disk when this returns."""
+        append_line(self.journal, {"time": now(), **event})
+
+    def events(self) -> list[dict[str, Any]]:
+        return read_lines(self.journal)
+
+
+class TrialFolder:
+    """The paths of one trial, named by the fingerprint of its configuration."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fingerprint = path.name
+        self.trial = path / "trial.json"
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.counts = path / "counts.npz"
+        self.panels = path / "panels"
+        self.checkpoint = path / "checkpoint"
+        self.stop = path / "stop"
+        """Its existence asks the trial to stop after its next report."""
+        self.traceback = path / "traceback.txt"
+        self.mlflow = path / "mlflow.json"
+
+
+def now() -> str:
+    """The time as every record has it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """The file has its old content or all of the new one, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomic; a number that is not finite becomes null, which every reader of JSON knows."""
+    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """ConfigError if the file was damaged: `write_json` never leaves half a file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged, not readable as JSON: {error}; restore the file, or delete it") from None
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """One JSON line in one write, on disk when this returns. A torn last line is cut off first: the file has one writer."""
+    line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    is_new = not path.exists()
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        _cut_torn_line(handle)
+        if (written := os.write(handle, line)) != len(line):
+            raise OSError(f"{path}: {written} of {len(line)} bytes were written; is the disk full?")
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if is_new:
+        _sync_folder(path.parent)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that grows by `append_line`; none if there is no file.
+
+    A torn last line is what a crash leaves: it is left out, and said so. Any other damage is a ConfigError.
+    """
+    if not path.exists():
+        return []
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest:
+        log.warning("%s: the last line is torn by a crash and left out", path)
+    return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """All lines anew, atomically."""
+    lines = (json.dumps(plain(record), ensure_ascii=False, allow_nan=False) for record in records)
+    write_atomic(path, "".join(f"{line}
+" for line in lines))
+
+
+def plain(value: Any) -> Any:
+    """As JSON can say it: tuples as lists, a number that is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{path}:{number}: damaged, not readable as JSON: {error}; restore the file") from None
+
+
+def _cut_torn_line(handle: int) -> None:
+    size = os.fstat(handle).st_size
+    if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
+        return
+    os.ftruncate(handle, os.pread(handle, size, 0).rfind(b"\n") + 1)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name in a folder is only safe once the folder is on disk too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

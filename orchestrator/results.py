@@ -1,0 +1,140 @@
+"""What a study has found so far, read from its folder and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
+from orchestrator.study import Objective
+
+State = Literal["running", "complete", "stopped", "failed"]
+ENDED = ("complete", "stopped", "failed")
+ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One run of the study. Whatever has no end yet is `running`, also when nobody works on it at the moment."""
+
+    fingerprint: str
+    number: int
+    role: Literal["trial", "reference"]
+    label: str | None
+    """The reference's name. A reference that the search proposes too becomes a trial and keeps its label."""
+    params: dict[str, Any]
+    seed: int
+    state: State
+    objective: float | None
+    """At the last evaluation, not the best one: a maximum over evaluations flatters. None while running or if failed."""
+    step: int
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    best: dict[str, Any] | None
+    """{"step", "metrics"} of the evaluation with the best objective."""
+    failure: dict[str, Any] | None
+    """{"reason", "message", "step"} if it failed."""
+    started: str | None
+    ended: str | None
+    mlflow_run_id: str | None
+
+
+def load_trials(folder: StudyFolder) -> list[TrialRecord]:
+    """References first, then trials by number."""
+    records = [load_trial(trial) for trial in folder.trials()]
+    return sorted(records, key=lambda record: (record.role != "reference", record.number))
+
+
+def load_trial(folder: TrialFolder) -> TrialRecord:
+    """The record of a trial that was handed out, whether it has begun or not."""
+    asked = read_json(folder.trial)
+    window = read_json(folder.mlflow) if folder.mlflow.exists() else {}
+    end = read_json(folder.result) if folder.result.exists() else _so_far(folder, asked)
+    return TrialRecord(
+        fingerprint=asked["fingerprint"],
+        number=asked["number"],
+        role=asked["role"],
+        label=asked["label"],
+        params=asked["params"],
+        seed=asked["seed"],
+        state=end["state"],
+        objective=end["objective"],
+        step=end["step"],
+        steps=end["steps"],
+        seconds=end["seconds"],
+        metrics=_measured(end["metrics"]),
+        best=end["best"],
+        failure=end["failure"],
+        started=end["started"],
+        ended=end["ended"],
+        mlflow_run_id=window.get("run_id"),
+    )
+
+
+def curves(folder: StudyFolder, fingerprint: str) -> list[dict[str, Any]]:
+    """One row an evaluation: step, time, and every metric that has a number there."""
+    return [_measured(row) for row in read_lines(folder.trial(fingerprint).metrics)]
+
+
+def objectives(folder: StudyFolder) -> tuple[Objective, ...]:
+    """What the study optimizes; the first one decides what is best."""
+    return tuple(Objective.model_validate(objective) for objective in folder.request()["objectives"])
+
+
+def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The complete trial with the best objective; the earlier one of equals. A reference is no candidate."""
+    complete = [record for record in records if record.role == "trial" and record.state == "complete"]
+    candidates = [record for record in complete if record.objective is not None]
+    sign = -1 if objective.mode == "max" else 1
+    return min(candidates, key=lambda record: (sign * record.objective, record.number), default=None)
+
+
+def summarize(folder: StudyFolder) -> dict[str, Any]:
+    """The content of `summary.json`."""
+    request, records, goals = folder.request(), load_trials(folder), objectives(folder)
+    states = [record.state for record in records]
+    winner = best(records, goals[0])
+    summary = {
+        "study": folder.name,
+        "kind": request["kind"],
+        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
+        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
+        "trials": [_row(record) for record in records],
+        "best": None if winner is None else _row(winner),
+    }
+    if len(goals) > 1:
+        summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
+    return summary
+
+
+def write_summary(folder: StudyFolder) -> None:
+    write_json(folder.summary, summarize(folder))
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    row = {key: value for key, value in asdict(record).items() if key in (*ROW, "mlflow_run_id")}
+    return {**row, "failure": record.failure} if record.failure else row
+
+
+def _so_far(folder: TrialFolder, asked: dict[str, Any]) -> dict[str, Any]:
+    rows = read_lines(folder.metrics)
+    last = rows[-1] if rows else {"step": 0}
+    return {
+        "state": "running",
+        "objective": None,
+        "step": last["step"],
+        "steps": asked["steps"],
+        "seconds": last.get("time/seconds") or 0.0,
+        "metrics": {key: value for key, value in last.items() if key not in ("step", "time")},
+        "best": None,
+        "failure": None,
+        "started": rows[0]["time"] if rows else None,
+        "ended": None,
+    }
+
+
+def _measured(row: dict[str, Any]) -> dict[str, Any]:
+    """Without what was not finite, which is null in the file."""
+    return {key: value for key, value in row.items() if value is not None}

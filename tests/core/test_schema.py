@@ -1,0 +1,140 @@
+"""Trees, overrides, errors with place and cure, fingerprints."""
+
+from __future__ import annotations
+
+import pytest
+
+from guidedmix_core.errors import ConfigError
+from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
+from guidedmix_core.sources import Tree, override, parse, parse_changes, read_run
+
+RUN = """\
+seed: 1
+method: {name: supervised}
+segmentor:
+  name: deeplabv3plus
+  backbone: {name: tiny}
+data: {name: shapes}
+train:
+  steps: 10
+  batch_size: 4
+"""
+
+
+def tree(text: str = RUN) -> Tree:
+    return parse(text, "run.yaml")
+
+
+def error_of(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build(tree(text))
+    return str(caught.value)
+
+
+def test_a_dumped_run_builds_to_an_equal_run() -> None:
+    config = build(tree())
+    assert build(Tree(dump(config), {})) == config
+
+
+def test_equal_trees_have_equal_fingerprints_whatever_the_order_of_keys() -> None:
+    shuffled = "train: {batch_size: 4, steps: 10}\n" + RUN.partition("train:")[0]
+    assert fingerprint(build(tree())) == fingerprint(build(tree(shuffled)))
+
+
+def test_the_seed_is_part_of_the_fingerprint() -> None:
+    assert fingerprint(build(tree())) != fingerprint(build(tree(RUN.replace("seed: 1", "seed: 2"))))
+
+
+def test_an_unknown_key_names_file_line_path_and_the_nearest_name() -> None:
+    message = error_of(RUN.replace("batch_size", "batchsize"))
+    assert message.startswith("run.yaml:9: train.batchsize: unknown key; did you mean 'batch_size'?")
+
+
+def test_an_unknown_component_names_the_nearest_one() -> None:
+    message = error_of(RUN.replace("name: supervised", "name: superviced"))
+    assert message.startswith("run.yaml:2: method.name: no method 'superviced'; did you mean 'supervised'?")
+
+
+def test_a_wrong_type_names_value_and_expectation() -> None:
+    assert error_of(RUN.replace("steps: 10", "steps: ten")) == 'run.yaml:8: train.steps="ten": expected an integer'
+
+
+def test_a_number_in_quotes_is_no_number() -> None:
+    assert error_of(RUN.replace("steps: 10", 'steps: "10"')) == 'run.yaml:8: train.steps="10": expected an integer'
+
+
+def test_a_value_out_of_range_names_the_bound() -> None:
+    assert error_of(RUN.replace("steps: 10", "steps: 0")) == "run.yaml:8: train.steps=0: expected at least 1"
+
+
+def test_every_problem_is_listed_at_once() -> None:
+    message = error_of(RUN.replace("steps: 10", "steps: 0").replace("seed: 1", "seed: -1"))
+    assert len(message.splitlines()) == 2
+
+
+def test_an_error_inside_a_nested_component_keeps_its_path() -> None:
+    message = error_of(RUN.replace("{name: tiny}", "{name: tiny, widht: 3}"))
+    assert message.startswith("run.yaml:5: segmentor.backbone.widht: unknown key; did you mean 'width'?")
+
+
+def test_a_section_that_is_missing_is_named() -> None:
+    assert "method: required, and not given" in error_of(RUN.replace("method: {name: supervised}\n", ""))
+
+
+def test_a_key_given_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="x.yaml:2: not readable as YAML: the key 'a' is given twice"):
+        parse("a: 1\na: 2", "x.yaml")
+
+
+def test_words_of_yaml_1_1_stay_words_and_exponents_are_numbers() -> None:
+    assert parse("a: on\nb: 1e-3\nc: no", "x").values == {"a": "on", "b": 0.001, "c": "no"}
+
+
+def test_a_change_wins_over_the_file_and_says_where_it_came_from() -> None:
+    changed = override(tree(), parse_changes(["train.steps=20"]), "command line")
+    origins = {path: (value, origin) for path, value, origin in explain(changed, build(changed))}
+    assert origins["train.steps"] == (20, "command line")
+    assert origins["train.batch_size"] == (4, "run.yaml:9")
+    assert origins["train.accumulate"] == (1, "default")
+
+
+def test_naming_another_component_starts_from_its_defaults() -> None:
+    changed = override(tree(), parse_changes(["segmentor.backbone.name=timm", "segmentor.backbone.model=resnet18"]), "command line")
+    assert set(changed.values["segmentor"]["backbone"]) == {"name", "model"}
+
+
+def test_a_change_without_an_equals_sign_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"expected dotted\.path=value"):
+        parse_changes(["train.steps"])
+
+
+def test_flatten_spells_components_by_name() -> None:
+    assert flatten(build(tree()))["segmentor.backbone.name"] == "tiny"
+
+
+def test_a_run_file_lies_over_its_base(tmp_path, monkeypatch) -> None:
+    base = tmp_path / "search_spaces" / "base"
+    base.mkdir(parents=True)
+    (base / "under.yaml").write_text(RUN)
+    (base / "over.yaml").write_text("base: under\ntrain: {steps: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    config = build(read_run("over"))
+    assert (config.train.steps, config.train.batch_size) == (3, 4)
+
+
+def test_bases_that_lead_back_are_an_error(tmp_path, monkeypatch) -> None:
+    base = tmp_path / "search_spaces" / "base"
+    base.mkdir(parents=True)
+    (base / "a.yaml").write_text("base: b\n")
+    (base / "b.yaml").write_text("base: a\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="leads back"):
+        read_run("a")
+
+
+def test_the_json_schema_knows_every_component_and_its_fields() -> None:
+    schema = json_schema()
+    methods = [option["properties"]["name"]["const"] for option in schema["properties"]["method"]["anyOf"]]
+    assert "supervised" in methods
+    assert "steps" in schema["properties"]["train"]["properties"]
+    assert "$ref" not in str(schema)
