@@ -1,1 +1,52 @@
-"""The training core."""
+"""The front door of the training core: the only names that others import."""
+
+from guidedmix_core.checkpoint import Checkpoints
+from guidedmix_core.components import Config, find, names
+from guidedmix_core.config import RunConfig
+from guidedmix_core.datasets import Classes
+from guidedmix_core.errors import ConfigError, TrialFailed, nearest
+from guidedmix_core.evaluation import Panel
+from guidedmix_core.fields import Size
+from guidedmix_core.loaders import open_data
+from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
+from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
+from guidedmix_core.sources import Tree, override, parse, parse_changes, parse_value, read_run, read_yaml, resolve, search_spaces
+from guidedmix_core.trainer import Report, Reporter, Result, train
+
+__all__ = [
+    "Checkpoints",
+    "Classes",
+    "Config",
+    "ConfigError",
+    "Panel",
+    "Report",
+    "Reporter",
+    "Result",
+    "RunConfig",
+    "Size",
+    "Tree",
+    "TrialFailed",
+    "build",
+    "dump",
+    "evaluate_checkpoint",
+    "explain",
+    "find",
+    "fingerprint",
+    "flatten",
+    "json_schema",
+    "names",
+    "nearest",
+    "open_data",
+    "overlay_mask",
+    "override",
+    "palette_image",
+    "parse",
+    "parse_changes",
+    "parse_value",
+    "predict",
+    "read_run",
+    "read_yaml",
+    "resolve",
+    "search_spaces",
+    "train",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from guidedmix_core.batch import IGNORE
@@ -22,8 +23,46 @@ def cross_entropy(
     `weight` scales each pixel's share in the sum, never the divisor. Without any valid pixel the loss is 0 and connected.
     """
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
+    return average(loss, mask != IGNORE, normalize=normalize, weight=weight)
+
+
+def soft_cross_entropy(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "N K H W"]) -> Float[Tensor, "N H W"]:
+    """Cross entropy of each pixel with a distribution over the classes."""
+    return -(target * logits.float().log_softmax(1)).sum(1)
+
+
+def kl_divergence(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "N K H W"]) -> Float[Tensor, "N H W"]:
+    """Of each pixel, from the target to the prediction: the soft cross entropy minus the target's entropy."""
+    return (torch.xlogy(target, target) - target * logits.float().log_softmax(1)).sum(1)
+
+
+def mean_squared_error(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "N K H W"]) -> Float[Tensor, "N H W"]:
+    """Between probabilities, the mean over the classes of each pixel, as the mean teacher of CPS has it."""
+    return (logits.float().softmax(1) - target).square().mean(1)
+
+
+def sigmoid_focal(
+    logits: Float[Tensor, "N K H W"], label: Int[Tensor, "N H W"], *, alpha: float = 0.5, gamma: float = 0.5
+) -> Float[Tensor, "N H W"]:
+    """The sigmoid focal loss of each pixel, the mean over the classes, as mmcv computes it (Lin et al., ICCV 2017, arXiv 1708.02002).
+
+    Powers are taken in the logarithm: the gradient of (1 - p)^0.5 as written is infinite where p rounds to 1.
+    """
+    logits = logits.float()
+    log_p, log_not_p = F.logsigmoid(logits), F.logsigmoid(-logits)
+    is_class = label.unsqueeze(1) == torch.arange(logits.shape[1], device=label.device).view(1, -1, 1, 1)
+    positive = -alpha * (gamma * log_not_p).exp() * log_p
+    negative = -(1 - alpha) * (gamma * log_p).exp() * log_not_p
+    return torch.where(is_class, positive, negative).mean(1)
+
+
+def average(
+    loss: Float[Tensor, "N H W"], valid: Bool[Tensor, "N H W"], *, normalize: Normalize = "valid", weight: Float[Tensor, "N H W"] | None = None
+) -> Float[Tensor, ""]:
+    """The sum over the valid pixels, weighted, divided by the number of valid pixels or of all. 0 and connected if none is valid."""
+    loss = torch.where(valid, loss, 0.0)
     total = (loss if weight is None else loss * weight).sum()
-    return total / loss.numel() if normalize == "all" else total / count_over_workers((mask != IGNORE).sum())
+    return total / loss.numel() if normalize == "all" else total / count_over_workers(valid.sum())
 
 
 def count_over_workers(count: Int[Tensor, ""]) -> Float[Tensor, ""]:

@@ -73,8 +73,8 @@ class PseudoQuality:
 
     def metrics(self, names: tuple[str, ...]) -> dict[str, float]:
         """Coverage, precision and recall of the kept pixels, by class too, and the accuracy of target and plain prediction everywhere."""
-        sums = self.sums.cpu().numpy()
-        truth, claimed, right_kept, right = sums.sum(0)
+        sums = self.sums.tolist()
+        truth, claimed, right_kept, right = self.sums.sum(0).tolist()
         metrics = {
             "pseudo/coverage": _share(claimed, truth),
             "pseudo/precision": _share(right_kept, claimed),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-if TYPE_CHECKING:
-    from guidedmix_core.config import Optim
+from guidedmix_core.sections import Optim
 
 
 def backbone_and_head(nets: nn.Module, optim: Optim) -> list[dict[str, Any]]:

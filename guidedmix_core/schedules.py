@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from guidedmix_core.config import Optim
+from guidedmix_core.sections import Optim
 
 
 def ramp(share: float, shape: Literal["linear", "sigmoid"]) -> float:

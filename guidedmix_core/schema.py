@@ -124,6 +124,8 @@ def _path_of(loc: tuple[int | str, ...], values: Any) -> tuple[str, list[str]]:
     for i, part in enumerate(loc):
         if isinstance(values, dict) and part not in values and i < len(loc) - 1:
             continue
+        if isinstance(values, list) and not isinstance(part, int):
+            continue
         if not isinstance(values, (dict, list)) and parts:
             break
         parts.append(str(part))
@@ -136,16 +138,23 @@ def _path_of(loc: tuple[int | str, ...], values: Any) -> tuple[str, list[str]]:
 
 def _fields(model: type[BaseModel], path: list[str], values: Any) -> list[str]:
     """The known keys of the section at a path."""
+    models = [model]
     for part in path:
-        values = values[part] if isinstance(values, dict) else None
-        field = model.model_fields.get(part)
-        candidates = [field.annotation, *get_args(field.annotation)] if field else []
-        models = [candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)]
+        values = values[part] if isinstance(values, dict) and part in values else {}
+        if part in model.model_fields:  # else a key of a mapping, whose values these models are
+            models = _models(model.model_fields[part].annotation)
         if not models:
             return []
-        model = models[0]
+        model = max(models, key=lambda candidate: len(set(candidate.model_fields) & set(values)))
         if issubclass(model, Component) and "family" in model.__dict__:
             model = find(model.family, values["name"])
-            continue
+            models = [model]
     known = list(model.model_fields)
     return ["name", *known] if issubclass(model, Component) else known
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that an annotation allows, however deep inside a union or a mapping."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models(inner)]

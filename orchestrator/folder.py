@@ -1,4 +1,4 @@
-"""The study folder: every path of a study, records written whole or not at all, and the append-only journal. It is the only truth.
+"""The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
     study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
@@ -15,7 +15,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from guidedmix_core.errors import ConfigError
+from guidedmix_core import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -43,21 +43,9 @@ class StudyFolder:
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Held by the one process that runs the study. The system releases it when that process ends, however it ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"{self.path}: the study is being run by another process; wait for it, or stop it first"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def running(self) -> AbstractContextManager[None]:
+        """Held by the one process that runs the study. ConfigError if another one does."""
+        return _exclusive(self.path, wait=0)
 
     def claim(self, request: Mapping[str, Any], identity: str) -> None:
         """The folder is this request's from now on. ConfigError if it is another one's.
@@ -117,6 +105,25 @@ class TrialFolder:
         self.traceback = path / "traceback.txt"
         self.mlflow = path / "mlflow.json"
 
+    def running(self) -> AbstractContextManager[None]:
+        """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
+        return _exclusive(self.path, wait=60)
+
+
+@contextmanager
+def _exclusive(folder: Path, wait: float) -> Iterator[None]:
+    """The system lets go of the lock when its process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise ConfigError(f"{folder}: is being run by another process; wait for it, or stop it first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
 
 def now() -> str:
     """The time as every record has it: ISO 8601, UTC."""
@@ -154,7 +161,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """One JSON line in one write, on disk when this returns. A torn last line is cut off first: the file has one writer."""
+    """One JSON line in one write, on disk when this returns. A torn last line goes first: the file has one writer."""
     line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False).encode() + b"\n"
     is_new = not path.exists()
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -185,8 +192,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """All lines anew, atomically."""
     lines = (json.dumps(plain(record), ensure_ascii=False, allow_nan=False) for record in records)
-    write_atomic(path, "".join(f"{line}
-" for line in lines))
+    write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def plain(value: Any) -> Any:

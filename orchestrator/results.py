@@ -27,7 +27,7 @@ class TrialRecord:
     seed: int
     state: State
     objective: float | None
-    """At the last evaluation, not the best one: a maximum over evaluations flatters. None while running or if failed."""
+    """At the last evaluation: the maximum over evaluations flatters. None while running, and if failed."""
     step: int
     steps: int
     seconds: float

@@ -32,8 +32,14 @@ class _Network(Pyramid):
         dilations = tuple(max(1, stride // output_stride) for stride in (2, 4, 8, 16))
         steps = [2, *(after // before for before, after in zip(self.strides, self.strides[1:], strict=False))]
         layers = zip((3, *self.channels), self.channels, steps, dilations, strict=False)
-        first, *others = (conv_block(inputs, outputs, norm=norm, stride=step, dilation=dilation) for inputs, outputs, step, dilation in layers)
-        residuals = (Residual(outputs, dilation, norm) for outputs, dilation in zip(self.channels[1:], dilations[1:], strict=True))
+        first, *others = (
+            conv_block(inputs, outputs, norm=norm, stride=step, dilation=dilation)
+            for inputs, outputs, step, dilation in layers
+        )
+        residuals = (
+            Residual(outputs, dilation, norm)
+            for outputs, dilation in zip(self.channels[1:], dilations[1:], strict=True)
+        )
         self.levels = nn.ModuleList([first, *(nn.Sequential(*pair) for pair in zip(others, residuals, strict=True))])
 
     def forward(self, image: Float[Tensor, "N C H W"]) -> list[Tensor]:
@@ -50,7 +56,9 @@ class Residual(nn.Module):
     def __init__(self, channels: int, dilation: int, norm: Norm) -> None:
         super().__init__()
         self.first = conv_block(channels, channels, norm=norm, dilation=dilation)
-        self.second = nn.Sequential(conv(channels, channels, norm=norm, dilation=dilation), normalization(norm, channels))
+        self.second = nn.Sequential(
+            conv(channels, channels, norm=norm, dilation=dilation), normalization(norm, channels)
+        )
 
     def forward(self, feature: Float[Tensor, "N D h w"]) -> Float[Tensor, "N D h w"]:
         return F.relu(feature + self.second(self.first(feature)))

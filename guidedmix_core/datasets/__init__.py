@@ -39,6 +39,11 @@ class Record:
     image: Path | None
     mask: Path | None
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether a mask could be read. Does not open it."""
+        return self.image is None or (self.mask is not None and self.mask.is_file())
+
 
 class Dataset(Component, ABC):
     """The contract. Reading is pure: the same record gives the same array, in any process."""

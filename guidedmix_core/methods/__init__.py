@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -19,12 +19,11 @@ from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
 from guidedmix_core.components import Component
 from guidedmix_core.optimizers import backbone_and_head, make_optimizer
 from guidedmix_core.rng import At
+from guidedmix_core.sections import Optim, Train
 from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
 
-if TYPE_CHECKING:
-    from guidedmix_core.config import Optim, Train
 
-
+@runtime_checkable
 class Build(Protocol):
     """Builds modules on their own random stream, so that one more module changes nobody's initial weights."""
 

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling. Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, arXiv 1706.05587."""
+"""Atrous spatial pyramid pooling. Chen et al., Rethinking Atrous Convolution, arXiv 1706.05587."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ class ASPP(nn.Module):
         self.channels = channels * (len(dilations) + 2)
         self.pool = ImagePool(inputs, channels, norm)
         self.point = conv_block(inputs, channels, 1, norm=norm)
-        self.dilated = nn.ModuleList(conv_block(inputs, channels, norm=norm, dilation=dilation) for dilation in dilations)
+        self.dilated = nn.ModuleList(
+            conv_block(inputs, channels, norm=norm, dilation=dilation) for dilation in dilations
+        )
 
     def forward(self, c5: Float[Tensor, "N D h w"]) -> Float[Tensor, "N E h w"]:
         return torch.cat([self.pool(c5), self.point(c5), *(branch(c5) for branch in self.dilated)], dim=1)
@@ -38,6 +40,8 @@ class ImagePool(nn.Module):
     def forward(self, c5: Float[Tensor, "N D h w"]) -> Float[Tensor, "N E h w"]:
         # SyncBatchNorm, which counts the other workers' images, is no BatchNorm2d.
         if self.training and len(c5) == 1 and any(isinstance(layer, nn.BatchNorm2d) for layer in self.conv):
-            raise ValueError("a batch of 1 image in training: BatchNorm of the pooled image needs 2; use more images or norm: group")
+            raise ValueError(
+                "a batch of 1 image in training: BatchNorm of the pooled image needs 2; use more images or norm: group"
+            )
         pooled = self.conv(c5.mean(dim=(2, 3), keepdim=True))
         return pooled.expand(-1, -1, *c5.shape[2:])

@@ -1,4 +1,4 @@
-"""The first stage of every segmentor: normalize the image, read it with the backbone, keep the maps that later stages read."""
+"""The first stage of every segmentor: normalize the image, read it with the backbone, keep the maps used later."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from guidedmix_core.errors import ConfigError
 
 class Encoder(nn.Module):
     """`image` in [0, 1] becomes `c5` and the maps of `skips`: name to index in the pyramid."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: Backbone, backbone: Pyramid, skips: Mapping[str, int]) -> None:
         super().__init__()
@@ -30,5 +33,7 @@ class Encoder(nn.Module):
 def low_level(backbone: Pyramid) -> int:
     """The index of the map at stride 4. ConfigError if the backbone has none."""
     if 4 not in backbone.strides[:-1]:
-        raise ConfigError(f"segmentor.backbone: its maps have strides {backbone.strides}; expected one at 4 before the last")
+        raise ConfigError(
+            f"segmentor.backbone: its maps have strides {backbone.strides}; expected one at 4 before the last"
+        )
     return backbone.strides.index(4)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from guidedmix_core.modules.conv import point_conv
+
 
 class Stage(nn.Module):
     """Replaces the map it reads by the one it gives. Maps for later stages pass."""
@@ -23,7 +25,4 @@ class Classifier(nn.Sequential):
     """Dropout of whole channels, then a 1x1 convolution. The tap before it stays free of noise."""
 
     def __init__(self, channels: int, num_classes: int, dropout: float) -> None:
-        classify = nn.Conv2d(channels, num_classes, 1)
-        nn.init.normal_(classify.weight, std=0.01)
-        nn.init.zeros_(classify.bias)
-        super().__init__(nn.Dropout2d(dropout), classify)
+        super().__init__(nn.Dropout2d(dropout), point_conv(channels, num_classes))

@@ -26,7 +26,9 @@ class DeepLabV3Plus(Segmentor):
     taps: ClassVar[tuple[str, ...]] = ("c5", "aspp", "context", "decoder", "logits")
 
     aspp_channels: int = Field(256, ge=1, description="of each branch of the ASPP, and of the context")
-    dilations: Annotated[tuple[int, ...], Tuple] = Field((6, 12, 18), description="of the ASPP: (6, 12, 18) at output stride 16, twice that at 8")
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Tuple] = Field(
+        (6, 12, 18), description="of the ASPP: (6, 12, 18) at output stride 16, twice that at 8"
+    )
     low_level_channels: int = Field(48, ge=1, description="to which the map at stride 4 is reduced")
     decoder_channels: int = Field(256, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1, description="share of channels dropped before the classifier")
@@ -55,7 +57,9 @@ class _Decoder(nn.Module):
     def __init__(self, low_level: int, reduced: int, context: int, channels: int, norm: Norm) -> None:
         super().__init__()
         self.reduce = conv_block(low_level, reduced, 1, norm=norm)
-        self.fuse = nn.Sequential(conv_block(context + reduced, channels, norm=norm), conv_block(channels, channels, norm=norm))
+        self.fuse = nn.Sequential(
+            conv_block(context + reduced, channels, norm=norm), conv_block(channels, channels, norm=norm)
+        )
 
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"decoder": self.join(maps["context"], maps["c2"])}

@@ -1,0 +1,137 @@
+"""The geometry of a training crop: scale, place and mirror, as one resampling of image and mask.
+
+A crop is separable: each of its rows comes from a place between two rows of the image, each column likewise. So it is described by two axes,
+computed on the CPU; the resampling itself runs in batch on the device, and only the part of the image that a crop needs goes there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from guidedmix_core.batch import IGNORE
+from guidedmix_core.config import Augment
+
+DRAWS = 4
+"""Uniform numbers that make a crop: scale, place along the height, place along the width, flip."""
+TRIES = 10
+"""Of mmseg's RandomCrop with cat_max_ratio."""
+SHARE_SAMPLES = 128
+"""Rows and columns of a crop that are looked at, at most, to measure the share of a class."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the rows (or the columns) of N crops come from. `start` and `stop` bound what each needs of its image; indices count from `start`."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    low: Int[Tensor, "N L"]
+    high: Int[Tensor, "N L"]
+    share: Float[Tensor, "N L"]
+    """The weight of `high` beside `low`."""
+    nearest: Int[Tensor, "N L"]
+    inside: Bool[Tensor, "N L"]
+
+    def to(self, device: torch.device) -> Axis:
+        low, high, share, nearest, inside = (
+            tensor.to(device, non_blocking=True) for tensor in (self.low, self.high, self.share, self.nearest, self.inside)
+        )
+        return Axis(self.start, self.stop, low, high, share, nearest, inside)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """N crops of equal size. `fit` says that none leaves its image."""
+
+    rows: Axis
+    columns: Axis
+    fit: bool
+
+    def to(self, device: torch.device) -> Crops:
+        return Crops(self.rows.to(device), self.columns.to(device), self.fit)
+
+    def inside(self) -> Bool[Tensor, "N H W"]:
+        """Where a crop shows its image."""
+        return self.rows.inside.unsqueeze(2) & self.columns.inside.unsqueeze(1)
+
+
+def random_crops(sizes: Int[Tensor, "N 2"], draws: Float[Tensor, "N 4"], augment: Augment) -> Crops:
+    """Of images of these heights and widths. An image smaller than the crop lies somewhere inside it."""
+    smallest, largest = augment.scale
+    scale = smallest + (largest - smallest) * draws[:, :1].double()
+    resized = (sizes * scale).round().long().clamp(min=1)
+    room = resized - torch.tensor(augment.crop)
+    offset = (draws[:, 1:3].double() * (room.abs() + 1)).floor().long() * room.sign()
+    return _crops(sizes, resized, offset, draws[:, 3] < augment.flip, augment.crop)
+
+
+def center_crops(sizes: Int[Tensor, "N 2"], crop: tuple[int, int]) -> Crops:
+    """From the middle of each image, at its own scale, not mirrored."""
+    return _crops(sizes, sizes, (sizes - torch.tensor(crop)) // 2, torch.zeros(len(sizes), dtype=torch.bool), crop)
+
+
+def first_balanced(mask: UInt8[np.ndarray, "H W"], draws: Float[Tensor, "T 4"], augment: Augment) -> int:
+    """The first of several draws whose crop has no class filling more than the allowed share of its labeled pixels; the last, if none."""
+    sizes = torch.tensor([mask.shape]).expand(len(draws), 2)
+    crops = random_crops(sizes, draws, augment)
+    steps = [-(-length // SHARE_SAMPLES) for length in augment.crop]
+    for i in range(len(draws)):
+        rows, columns = (
+            (axis.nearest[i][axis.inside[i]][::step] + axis.start[i]).numpy() for axis, step in zip((crops.rows, crops.columns), steps, strict=True)
+        )
+        counts = np.bincount(mask[np.ix_(rows, columns)].ravel(), minlength=256)[:IGNORE]
+        if 0 < counts.max() <= augment.max_class_share * counts.sum():
+            return i
+    return len(draws) - 1
+
+
+def resample_image(windows: UInt8[Tensor, "N h w C"], crops: Crops, padding: Float[Tensor, " C"]) -> Float[Tensor, "N C H W"]:
+    """Bilinear, in [0, 1]. At scale 1 every pixel keeps its exact value."""
+    rows = _blended(windows.flatten(2), crops.rows).unflatten(2, windows.shape[2:])  # (N, H, w, C)
+    both = _blended(rows.transpose(1, 2).flatten(2), crops.columns).unflatten(2, rows.shape[1::2])  # (N, W, H, C)
+    image = both.permute(0, 3, 2, 1).contiguous().div_(255)
+    return image if crops.fit else torch.where(crops.inside().unsqueeze(1), image, padding[:, None, None])
+
+
+def resample_mask(windows: UInt8[Tensor, "N h w"], crops: Crops) -> Int[Tensor, "N H W"]:
+    """The nearest pixel's id; 255 outside the image."""
+    rows = _taken(windows, crops.rows.nearest)
+    mask = _taken(rows.transpose(1, 2).contiguous(), crops.columns.nearest).transpose(1, 2).long()
+    return mask.contiguous() if crops.fit else mask.masked_fill(~crops.inside(), IGNORE)
+
+
+def _crops(
+    sizes: Int[Tensor, "N 2"], resized: Int[Tensor, "N 2"], offset: Int[Tensor, "N 2"], mirrored: Bool[Tensor, " N"], crop: tuple[int, int]
+) -> Crops:
+    rows = _axis(sizes[:, :1], resized[:, :1], offset[:, :1], torch.zeros_like(mirrored), crop[0])
+    columns = _axis(sizes[:, 1:], resized[:, 1:], offset[:, 1:], mirrored, crop[1])
+    return Crops(rows, columns, bool(rows.inside.all() and columns.inside.all()))
+
+
+def _axis(size: Int[Tensor, "N 1"], resized: Int[Tensor, "N 1"], offset: Int[Tensor, "N 1"], mirrored: Bool[Tensor, " N"], length: int) -> Axis:
+    place = torch.arange(length)
+    place = torch.where(mirrored.unsqueeze(1), length - 1 - place, place) + offset  # in the resized image
+    inside = (place >= 0) & (place < resized)
+    source = ((place + 0.5) * (size.double() / resized) - 0.5).clamp(min=0).minimum(size - 1)
+    low = source.floor().long()
+    high = (low + 1).minimum(size - 1)
+    nearest = ((2 * place + 1) * size).div(2 * resized, rounding_mode="floor").clamp(min=0).minimum(size - 1)
+    start = low.amin(1, keepdim=True)
+    stop = tuple((high.amax(1) + 1).tolist())
+    return Axis(tuple(start[:, 0].tolist()), stop, low - start, high - start, (source - low).float(), nearest - start, inside)
+
+
+def _blended(lines: Tensor, axis: Axis) -> Float[Tensor, "N L P"]:
+    low, high = _taken(lines, axis.low), _taken(lines, axis.high)
+    return torch.lerp(low.float(), high.float(), axis.share.unsqueeze(2))
+
+
+def _taken(lines: Tensor, index: Int[Tensor, "N L"]) -> Tensor:
+    """Line `index[n, l]` of each `lines[n]`: whole lines are copied, which is as fast as memory."""
+    first = torch.arange(len(lines), device=lines.device).unsqueeze(1) * lines.shape[1]
+    return lines.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, tuple(index.shape))

@@ -1,0 +1,79 @@
+"""Any convolutional network of timm that gives a pyramid of maps, with weights from the hub, a package or a file."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+import timm
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from guidedmix_core.backbones import Backbone, Pyramid
+from guidedmix_core.backbones._weights import bundled_weights, file_weights, hub_weights, load
+from guidedmix_core.errors import ConfigError
+
+
+class Timm(Backbone):
+    """The network up to its last map. What timm has after it (a last convolution, the classifier) is left out."""
+
+    model: str = Field(
+        "resnet50",
+        description="a name of timm.list_models(), with or without its tag; resnet50c.gluon_in1k is the V1c of mmseg",
+    )
+    output_stride: Literal[8, 16, 32] = Field(16, description="of the last map; what is not strided is dilated instead")
+    weights: str = Field(
+        "hub",
+        description="hub: the Hugging Face hub (or its local cache); bundled: an installed package; none: random; "
+        "anything else: the path of a state dict of this model (torch or safetensors)",
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _is_known(cls, model: str) -> str:
+        name, _, tag = model.partition(".")
+        if not timm.is_model(name):
+            close = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0)
+            raise ValueError(f"timm has no model {name!r}; nearest: {', '.join(close)}")
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+        if tag and tag not in tags:
+            raise ValueError(f"timm has no weights {tag!r} of {name}; available: {', '.join(tags)}")
+        return model
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        return _HALF if self.weights == "bundled" else timm.get_pretrained_cfg(self.model).mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        return _HALF if self.weights == "bundled" else timm.get_pretrained_cfg(self.model).std
+
+    def build(self) -> Pyramid:
+        """ConfigError if the weights can't be had, or if the model gives no maps at this output stride."""
+        network = _Network(self.model, self.output_stride)
+        if self.weights != "none":
+            find = {"hub": hub_weights, "bundled": bundled_weights}.get(self.weights)
+            source = find(self.model) if find else file_weights(self.weights)
+            load(network.maps, self.model, source, f"segmentor.backbone.weights={self.weights}")
+        return network
+
+
+_HALF = (0.5, 0.5, 0.5)
+
+
+class _Network(Pyramid):
+    def __init__(self, model: str, output_stride: int) -> None:
+        super().__init__()
+        problem = f"segmentor.backbone: timm's {model} gives no pyramid of maps at output_stride={output_stride}"
+        try:
+            self.maps = timm.create_model(model, features_only=True, output_stride=output_stride)
+        except (TypeError, RuntimeError, AssertionError) as error:  # timm has no single way to refuse
+            raise ConfigError(f"{problem}: {error}") from error
+        self.channels = tuple(self.maps.feature_info.channels())
+        self.strides = tuple(self.maps.feature_info.reduction())
+        if self.strides[-1] != output_stride:
+            raise ConfigError(f"{problem}, but at {self.strides}")
+
+    def forward(self, image: Float[Tensor, "N C H W"]) -> list[Tensor]:
+        return self.maps(image)

@@ -1,0 +1,91 @@
+"""Color and blur, in batch, with a strength of its own for each image. The formulas are torchvision's.
+
+Decisions (which images, how strong) are drawn on the CPU; only numbers reach the device, so nothing waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from guidedmix_core.config import Augment
+
+DRAWS = 8
+"""Uniform numbers that make a strong view: jitter or not, brightness, contrast, saturation, hue, gray or not, blur or not, sigma."""
+LUMA = (0.2989, 0.587, 0.114)
+BLUR_RADIUS = 6
+"""Three times the largest sigma."""
+
+
+def strong_view(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 8"], augment: Augment) -> Float[Tensor, "N C H W"]:
+    """Color jitter, gray and blur, each on the images whose draw says so."""
+    if augment.color:
+        jittered = draws[:, 0] < augment.color_probability
+        image = _where(jittered, image, lambda chosen: jitter(chosen, draws[jittered, 1:5], augment.color))
+    image = _where(draws[:, 5] < augment.gray, image, lambda chosen: _gray(chosen).expand_as(chosen))
+    blurred = draws[:, 6] < augment.blur
+    return _where(blurred, image, lambda chosen: blur(chosen, 0.1 + 1.9 * draws[blurred, 7]))
+
+
+def jitter(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 4"], strength: float) -> Float[Tensor, "N C H W"]:
+    """Brightness, contrast, saturation, hue, in this order: factors in 1 +- strength, hue turned by +- strength / 2 of the circle (half of it at most)."""
+    lowest = max(0.0, 1 - strength)
+    factors = lowest + (1 + strength - lowest) * draws[:, :3]
+    turns = min(strength / 2, 0.5) * (2 * draws[:, 3:] - 1)
+    brightness, contrast, saturation, turn = (
+        column[:, None, None, None] for column in torch.cat([factors, turns], 1).to(image.device, non_blocking=True).unbind(1)
+    )
+    image = (image * brightness).clamp_(0, 1)
+    mean = _gray(image).mean((1, 2, 3), keepdim=True)
+    image = torch.lerp(mean, image, contrast).clamp_(0, 1)
+    image = torch.lerp(_gray(image), image, saturation).clamp_(0, 1)
+    return _hue_turned(image, turn)
+
+
+def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[Tensor, "N C H W"]:
+    """Gaussian, mirrored at the border."""
+    radius = min(BLUR_RADIUS, image.shape[-2] - 1, image.shape[-1] - 1)
+    weights = torch.exp(-0.5 * (torch.arange(radius + 1) / sigma.unsqueeze(1)) ** 2)
+    weights = (weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])).to(image.device, non_blocking=True)
+    image = F.pad(image, (radius,) * 4, mode="reflect")
+    for axis in (2, 3):
+        length = image.shape[axis] - 2 * radius
+        blurred = image.narrow(axis, radius, length) * weights[:, 0, None, None, None]
+        for k in range(1, radius + 1):  # the kernel is symmetric: both neighbors at once
+            pair = image.narrow(axis, radius - k, length) + image.narrow(axis, radius + k, length)
+            blurred.addcmul_(pair, weights[:, k, None, None, None])
+        image = blurred
+    return image
+
+
+def _gray(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
+    red, green, blue = image.split(1, 1)
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+
+
+def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
+    """To HSV, hue + turn, and back, in one piece: a channel is value - chroma * clamp(min(k, 4 - k), 0, 1) at k sixths of the circle from it."""
+    red, green, blue = image.split(1, 1)
+    value, low = image.amax(1, keepdim=True), image.amin(1, keepdim=True)
+    chroma = value - low
+    divisor = torch.where(chroma == 0, 1, chroma)
+    sixths = torch.where(
+        value == red, (green - blue) / divisor, torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
+    )
+    channel = torch.tensor([5.0, 3.0, 1.0], device=image.device)[:, None, None]
+    k = torch.remainder(sixths + 6 * turn + channel, 6)
+    return value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def _where(
+    chosen: Bool[Tensor, " N"], image: Float[Tensor, "N C H W"], change: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "N C H W"]:
+    """The images with the chosen ones changed. `chosen` lies on the CPU."""
+    index = chosen.nonzero().squeeze(1).to(image.device, non_blocking=True)
+    if not len(index):
+        return image
+    return image.index_copy(0, index, change(image.index_select(0, index)))

@@ -1,0 +1,158 @@
+"""The data of a run: what is labeled, the streams it trains on, and the images it is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from guidedmix_core.augment import center_crops
+from guidedmix_core.batch import Batch, Unlabeled, Views
+from guidedmix_core.cache import ArrayCache, cached_images, cached_masks
+from guidedmix_core.config import RunConfig
+from guidedmix_core.datasets import Classes, Part, Record
+from guidedmix_core.errors import ConfigError
+from guidedmix_core.splits import LabelSplit, draw_split
+from guidedmix_core.streams import Pool, Reader, TrainingStream
+
+
+@dataclass(frozen=True)
+class EvalBatch:
+    """Whole images of equal size, with their truth."""
+
+    ids: tuple[str, ...]
+    image: Float[Tensor, "N 3 H W"]
+    mask: Int[Tensor, "N H W"]
+
+
+class RunData:
+    """Everything a run reads. The masks of unlabeled images are opened by `telemetry` alone."""
+
+    classes: Classes
+    split: LabelSplit
+    fingerprint: str
+    """16 hexadecimal digits over the content: training images, labeled masks, the evaluated part and the split."""
+    skipped: tuple[str, ...]
+    """The ids of unreadable images, within the tolerance."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Use `open_data`."""
+        self._config = config
+        self.classes = config.data.classes()
+        self._images = cached_images(config.data, config.data.records("train"))
+        self._place = {name: i for i, name in enumerate(self._images.ids)}
+        self.split = draw_split(config.split, config.data, self._images.skipped)
+        if config.method.views().unlabeled and not self.split.unlabeled:
+            raise ConfigError(
+                f"split: all {len(self.split.labeled)} training images are labeled, and method.name={config.method.name} needs unlabeled ones; "
+                "lower split.labeled, or use method.name=supervised"
+            )
+        self._labeled = self._pool(self.split.labeled, masks=True)
+        self._evaluated, self._truth = _evaluated(config)
+        self.skipped = self._images.skipped + self._evaluated.skipped
+        self.fingerprint = self._fingerprint()
+
+    def training(self, views: Views, device: torch.device | str, world: int = 1) -> TrainingStream:
+        """ConfigError if the batch can't be cut into equal parts for the workers."""
+        config, parts = self._config, world * self._config.train.accumulate
+        for name in ("batch_size", "unlabeled_batch_size"):
+            if (size := getattr(config.train, name)) % parts:
+                raise ConfigError(f"train.{name}={size}: expected a multiple of {parts} ({world} workers, train.accumulate={config.train.accumulate})")
+        if config.split.zip_streams and config.train.batch_size != config.train.unlabeled_batch_size:
+            raise ConfigError(
+                f"split.zip_streams pairs labeled with unlabeled images: train.batch_size={config.train.batch_size} and "
+                f"train.unlabeled_batch_size={config.train.unlabeled_batch_size} must be equal"
+            )
+        return TrainingStream(config, self._labeled, self._pool(self.split.unlabeled), views, self._reader(device), parts)
+
+    def labeled(self, device: torch.device | str) -> Iterator[Batch]:
+        """One pass over the labeled images, in their order: center crops, as they are. The last batch may be smaller."""
+        reader, size = self._reader(device), self._config.train.batch_size
+        for start in range(0, len(self._labeled), size):
+            chosen = range(start, min(start + size, len(self._labeled)))
+            yield Batch(*self._center(self._labeled, chosen, reader))
+
+    def evaluation(self, device: torch.device | str, rank: int = 0, world: int = 1) -> Iterator[EvalBatch]:
+        """Each image of the evaluated part once, over all ranks: images of equal size together, the batches dealt out in turn."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, shape in enumerate(self._evaluated.shapes):
+            groups[shape].append(i)
+        size = self._config.evaluate.batch_size
+        batches = [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+        for batch in batches[rank::world]:
+            yield self._eval_batch(batch, device)
+
+    def panels(self, device: torch.device | str) -> list[EvalBatch]:
+        """The same few images at every evaluation, one a batch, spread evenly over the evaluated part."""
+        return [self._eval_batch([i], device) for i in _spread(len(self._evaluated), self._config.evaluate.panels)]
+
+    def telemetry(self, device: torch.device | str) -> Iterator[tuple[Batch, Int[Tensor, "U H W"]]]:
+        """Center crops of unlabeled images with labeled ones beside them, and the withheld truth; nothing where there is no truth.
+
+        The same at every call. The last batch may be smaller; it keeps the ratio of labeled to unlabeled images.
+        """
+        known = [record for record in self.split.unlabeled if record.has_mask]
+        judged = [known[i] for i in _spread(len(known), self._config.evaluate.telemetry_images)]
+        if not judged:
+            return
+        pool, reader, train = self._pool(judged, masks=True), self._reader(device), self._config.train
+        for start in range(0, len(judged), train.unlabeled_batch_size):
+            chosen = range(start, min(start + train.unlabeled_batch_size, len(judged)))
+            beside = -(-train.batch_size * len(chosen) // train.unlabeled_batch_size)
+            first = start // train.unlabeled_batch_size * train.batch_size
+            image, mask = self._center(self._labeled, [(first + i) % len(self._labeled) for i in range(beside)], reader)
+            weak, truth = self._center(pool, chosen, reader)
+            inside = center_crops(pool.sizes(chosen), self._config.augment.crop).inside().to(reader.device)
+            yield Batch(image, mask, Unlabeled(weak, (), inside)), truth
+
+    def _pool(self, records: Sequence[Record], *, masks: bool = False) -> Pool:
+        index = tuple(self._place[record.id] for record in records)
+        return Pool(self._images, index, cached_masks(self._config.data, records) if masks else None)
+
+    def _reader(self, device: torch.device | str) -> Reader:
+        return Reader(self._config.segmentor.backbone.mean, torch.device(device))
+
+    def _center(self, pool: Pool, chosen: Sequence[int], reader: Reader) -> tuple[Float[Tensor, "N C H W"], Int[Tensor, "N H W"]]:
+        crops = center_crops(pool.sizes(chosen), self._config.augment.crop)
+        return reader.images(pool, chosen, crops), reader.masks(pool, chosen, crops)
+
+    def _eval_batch(self, chosen: Sequence[int], device: torch.device | str) -> EvalBatch:
+        image = torch.from_numpy(np.stack([self._evaluated[i] for i in chosen])).to(device)
+        mask = torch.from_numpy(np.stack([self._truth[i] for i in chosen])).to(device)
+        return EvalBatch(tuple(self._evaluated.ids[i] for i in chosen), image.permute(0, 3, 1, 2).contiguous().float().div_(255), mask.long())
+
+    def _fingerprint(self) -> str:
+        assert self._labeled.masks is not None
+        digest = hashlib.sha256()
+        for part in (self._images.digest, self._labeled.masks.digest, self._evaluated.digest, self._truth.digest):
+            digest.update(f"{part}\n".encode())
+        for records in (self.split.labeled, self.split.unlabeled):
+            digest.update(("\n".join(record.id for record in records) + "\n\n").encode())
+        return digest.hexdigest()[:16]
+
+
+def open_data(config: RunConfig) -> RunData:
+    """Decodes what is not decoded yet. ConfigError for everything that is wrong with the data."""
+    return RunData(config)
+
+
+def _evaluated(config: RunConfig) -> tuple[ArrayCache, ArrayCache]:
+    part: Part = config.evaluate.part
+    records = config.data.records(part)
+    images = cached_images(config.data, records)
+    if not len(images):
+        raise ConfigError(f"evaluate.part={part}: the data set has no image in it; choose another part")
+    readable = set(images.ids)
+    return images, cached_masks(config.data, [record for record in records if record.id in readable])
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Up to `count` places, evenly spaced over the length."""
+    count = min(length, count)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,0 +1,87 @@
+"""The sections of GuidedMix-Net's configuration.
+
+Values marked [1A], [1D] and [8.3] come from the project's dossier: the released code, our definition of the paper's method, and
+the starting values that measurements on real images suggest. Defaults are [8.3] where it says something, else [1D].
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from guidedmix_core.components import Config
+from guidedmix_core.fields import Ramp, Weight
+from guidedmix_core.losses import Normalize
+from guidedmix_core.pairing import Similarity
+from guidedmix_core.pseudo import Decoupling, PixelLoss
+
+Level = Literal["none", "image", "c5", "aspp"]
+
+
+class Mix(Config):
+    """What is blended, and how much of it is labeled."""
+
+    level: Level = Field("image", description="images, or the maps at a tap; the released code blends at aspp")
+    lambda_max: float = Field(
+        0.2, gt=0, le=0.5, description="the labeled share is uniform below this; released code 0.5"
+    )
+
+
+class Pairing(Config):
+    """Which labeled image guides which unlabeled one."""
+
+    mode: Similarity = Field("class_prob_l2", description="released code: random; the measures of similarity are ours")
+    scope: Literal["batch", "queue"] = Field(
+        "queue", description="choose among this batch's labeled images (one to one), or the last ones seen too"
+    )
+    queue_size: int = Field(64, ge=1, description="labeled crops remembered, for scope queue")
+    alignment_weight: Weight = Field(
+        0.1, description="of the classifier that reads the present classes from C5; class_prob_l2 compares its outputs"
+    )
+    align_backbone: bool = Field(False, description="the alignment term trains the backbone too, not its classifier alone")
+
+
+class Refine(Config):
+    """MITrans, in the mixed branch only."""
+
+    depth: int = Field(1, ge=0, description="number of blocks; 0, as in every released configuration: none")
+    where: Literal["pre_bottleneck", "post_bottleneck"] = Field(
+        "post_bottleneck", description="on the concatenated ASPP (tap aspp; large) or on the context (tap context)"
+    )
+    residual: Literal["none", "rezero"] = Field("rezero", description="rezero: x + gamma block(x), gamma is 0 at first")
+
+
+class Decouple(Config):
+    """How the labeled image is taken out of the mixed prediction."""
+
+    kind: Decoupling = Field(
+        "logit",
+        description="logit_sub: z_m - lam z_l (released code); logit: that over 1 - lam; "
+        "probability: P_m - lam P_l, cut at 0 and normalized",
+    )
+    subtract: Literal["prediction", "truth"] = Field(
+        "prediction", description="what is subtracted; the truth only from probabilities"
+    )
+    detach_labeled: bool = Field(True, description="the subtracted prediction carries no gradient; released code: it does")
+
+
+class PseudoMask(Config):
+    """Which of the target's pixels are taught."""
+
+    target: Literal["hard", "soft"] = Field("hard", description="the most probable class, or all probabilities")
+    threshold: float = Field(0.9, ge=0, le=1, description="a pixel claimed with less probability teaches nothing; 0: all do")
+    keep_padding: bool = Field(False, description="padding is taught like any pixel, as in the released code")
+
+
+class UnlabeledLoss(Config):
+    """The term of the unlabeled images."""
+
+    loss: PixelLoss = Field("ce", description="focal: sigmoid focal loss, the released code's `kl_loss`")
+    weight: Weight = Field(Ramp(final=0.3, until=0.4), description="released code 10, paper unknown")
+    normalize: Normalize = Field("all", description="divide by all pixels, or by those that exist")
+    resolution: Literal["image", "logits"] = Field(
+        "image", description="where it is computed: at the image's size, or at the classifier's own (released code)"
+    )
+    focal_alpha: float = Field(0.5, ge=0, le=1)
+    focal_gamma: float = Field(0.5, ge=0)

@@ -1,0 +1,117 @@
+"""Mixing two batches of images: by blending everywhere, or by pasting a region. Pure functions.
+
+GuidedMix-Net blends a labeled with an unlabeled image (arXiv 2106.15064, 2112.14015). CutMix for segmentation: French et al.,
+BMVC 2020, arXiv 1906.01916. ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from guidedmix_core.batch import IGNORE, Pseudo
+from guidedmix_core.components import Config
+from guidedmix_core.fields import Range
+from guidedmix_core.segmentors import Maps
+
+
+def _share(value: tuple[float, float]) -> tuple[float, float]:
+    if value[1] > 1:
+        raise ValueError(f"expected shares of at most 1, not {list(value)}")
+    return value
+
+
+class CutMix(Config):
+    """The box that CutMix pastes. The defaults are UniMatch's."""
+
+    area: Annotated[Range, AfterValidator(_share)] = Field((0.02, 0.4), description="of the box, as a share of the image, drawn uniformly")
+    aspect: Range = Field((0.3, 3.33), description="height by width, in units of the image's own, drawn uniformly in the logarithm")
+    probability: float = Field(0.5, ge=0, le=1, description="that an image gets a box at all")
+
+
+def draw_lambda(generator: torch.Generator, cap: float) -> float:
+    """The labeled image's share of a mixed one: uniform in [0, cap).
+
+    The released code draws u ~ Beta(1, 1) and redraws min(u, 1 - u) until it is below the cap; this is that distribution.
+    """
+    if not 0 < cap <= 0.5:
+        raise ValueError(f"cap={cap}: expected a number in (0, 0.5]")
+    return cap * torch.rand((), generator=generator, dtype=torch.float64).item()
+
+
+def blend(a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"], lam: float) -> Float[Tensor, "*shape"]:
+    """`lam` of `a` and the rest of `b`."""
+    return lam * a + (1 - lam) * b
+
+
+def blend_maps(maps_a: Maps, maps_b: Maps, lam: float) -> Maps:
+    """Every map that a later stage reads, blended alike."""
+    return {name: blend(maps_a[name], maps_b[name], lam) for name in maps_a}
+
+
+def paste(
+    source: Float[Tensor, "N C H W"], target: Float[Tensor, "N C H W"], region: Bool[Tensor, "N H W"]
+) -> Float[Tensor, "N C H W"]:
+    """`target` with `source` inside `region`."""
+    return torch.where(region.unsqueeze(1), source, target)
+
+
+def mix_pseudo(source: Pseudo, target: Pseudo, region: Bool[Tensor, "N H W"]) -> Pseudo:
+    """`target` with all that `source` claims inside `region`: label, confidence, validity and probability together."""
+    both = source.probability is not None and target.probability is not None
+    return Pseudo(
+        label=torch.where(region, source.label, target.label),
+        confidence=torch.where(region, source.confidence, target.confidence),
+        valid=torch.where(region, source.valid, target.valid),
+        probability=paste(source.probability, target.probability, region) if both else None,
+    )
+
+
+def partners(pseudo: Pseudo) -> Pseudo:
+    """What is claimed of each image's partner, the next one of the batch."""
+    probability = None if pseudo.probability is None else pseudo.probability.roll(-1, 0)
+    return Pseudo(pseudo.label.roll(-1, 0), pseudo.confidence.roll(-1, 0), pseudo.valid.roll(-1, 0), probability)
+
+
+def cutmix_boxes(
+    generator: torch.Generator,
+    n: int,
+    size: tuple[int, int],
+    box: CutMix,
+    device: torch.device | str = "cpu",
+) -> Bool[Tensor, "N H W"]:
+    """One box inside each of `n` images, or none. A box that would be longer than the image is made wider instead, of the same area."""
+    height, width = size
+    draw = torch.rand(n, 5, generator=generator).to(device, non_blocking=True)
+    area = box.area[0] + (box.area[1] - box.area[0]) * draw[:, 0]
+    low, high = math.log(box.aspect[0]), math.log(box.aspect[1])
+    aspect = (low + (high - low) * draw[:, 1]).exp()
+    tall = torch.minimum((area * aspect).sqrt(), torch.ones_like(area)).maximum(area)
+    tall, wide = (tall * height).round().clamp(min=1), (area / tall * width).round().clamp(min=1)
+    rows = _inside(tall, draw[:, 2], height)
+    columns = _inside(wide, draw[:, 3], width)
+    has_box = draw[:, 4] < box.probability
+    return rows.unsqueeze(2) & columns.unsqueeze(1) & has_box.view(n, 1, 1)
+
+
+def classmix_regions(generator: torch.Generator, label: Int[Tensor, "N H W"]) -> Bool[Tensor, "N H W"]:
+    """In each image the pixels of half of its classes, rounded down, as ClassMix draws them. Ignored pixels belong to no class."""
+    pixels = label.flatten(1)
+    present = torch.zeros(len(label), IGNORE + 1, device=label.device).scatter(1, pixels, 1.0)
+    present[:, IGNORE] = 0
+    draw = torch.rand(len(label), IGNORE + 1, generator=generator).to(label.device, non_blocking=True)
+    rank = torch.where(present > 0, draw, 2.0).argsort(1).argsort(1)
+    chosen = rank < (present.sum(1, keepdim=True) // 2)
+    return chosen.gather(1, pixels).view_as(label)
+
+
+def _inside(length: Float[Tensor, "N"], draw: Float[Tensor, "N"], size: int) -> Bool[Tensor, "N S"]:
+    """The pixels of an interval that lies anywhere inside `size` pixels."""
+    start = (draw * (size - length + 1)).floor().unsqueeze(1)
+    pixel = torch.arange(size, device=length.device)
+    return (pixel >= start) & (pixel < start + length.unsqueeze(1))

@@ -1,0 +1,101 @@
+"""Pseudo masks: how they are read off logits, decoupled from a mixed image, filtered and taught."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from guidedmix_core.batch import IGNORE, Pseudo
+from guidedmix_core.losses import Normalize, average, kl_divergence, mean_squared_error, sigmoid_focal, soft_cross_entropy
+
+Decoupling = Literal["none", "logit_sub", "logit", "probability"]
+PixelLoss = Literal["ce", "focal", "mse", "kl"]
+
+
+@torch.no_grad()
+def predict_pseudo(logits: Float[Tensor, "N K H W"], valid: Bool[Tensor, "N H W"]) -> Pseudo:
+    """What the logits claim. No gradient leads back."""
+    probability = logits.float().softmax(1)
+    confidence, label = probability.max(1)
+    return Pseudo(label, confidence, valid, probability)
+
+
+def confident(pseudo: Pseudo, threshold: float) -> Bool[Tensor, "N H W"]:
+    """Where a pseudo mask counts: pixels that exist and are claimed with at least this probability. 0 keeps all of them."""
+    return pseudo.valid & (pseudo.confidence >= threshold)
+
+
+def confident_share(pseudo: Pseudo, threshold: float) -> Float[Tensor, ""]:
+    """The share of all pixels that counts: ClassMix and CutMix-Seg weight every pixel with it."""
+    return confident(pseudo, threshold).float().mean()
+
+
+def decouple(
+    mixed: Float[Tensor, "N K H W"],
+    labeled: Float[Tensor, "N K H W"],
+    lam: float,
+    kind: Decoupling,
+    truth: Int[Tensor, "N H W"] | None = None,
+) -> Float[Tensor, "N K H W"]:
+    """The logits of the unlabeled image: those of the mixed one without the share `lam` of the labeled one.
+
+    `logit_sub`: z_m - lam z_l, as released; its scale is about (1 - lam) that of a prediction. `logit`: the same over 1 - lam.
+    `probability`: the logarithm of `decouple_probability`; with a truth, that is subtracted instead of the labeled prediction.
+    """
+    mixed, labeled = mixed.float(), labeled.float()
+    if kind == "none":
+        return mixed
+    if kind == "probability":
+        taken = labeled.softmax(1) if truth is None else one_hot(truth, labeled.softmax(1))
+        return decouple_probability(mixed.softmax(1), taken, lam).clamp(min=torch.finfo(torch.float32).tiny).log()
+    difference = mixed - lam * labeled
+    return difference if kind == "logit_sub" else difference / (1 - lam)
+
+
+def decouple_probability(
+    mixed: Float[Tensor, "N K H W"], labeled: Float[Tensor, "N K H W"], lam: float
+) -> Float[Tensor, "N K H W"]:
+    """P_m - lam P_l, cut off at 0, normalized to 1. Before the cut it sums to 1 - lam, so for lam < 1 no pixel is left empty."""
+    rest = (mixed - lam * labeled).clamp(min=0)
+    return rest / rest.sum(1, keepdim=True)
+
+
+def one_hot(mask: Int[Tensor, "N H W"], otherwise: Float[Tensor, "N K H W"]) -> Float[Tensor, "N K H W"]:
+    """Probability 1 for the class of each pixel; where the mask is ignored, what `otherwise` says."""
+    classes = torch.arange(otherwise.shape[1], device=mask.device).view(1, -1, 1, 1)
+    exact = (mask.unsqueeze(1) == classes).to(otherwise.dtype)
+    return torch.where((mask == IGNORE).unsqueeze(1), otherwise, exact)
+
+
+def teach(
+    logits: Float[Tensor, "N K H W"],
+    pseudo: Pseudo,
+    weight: Float[Tensor, "N H W"],
+    *,
+    loss: PixelLoss,
+    soft: bool = False,
+    normalize: Normalize = "valid",
+    alpha: float = 0.5,
+    gamma: float = 0.5,
+) -> Float[Tensor, ""]:
+    """The loss of the logits against a pseudo mask: weighted per pixel, divided by the valid pixels or by all."""
+    if loss == "focal":
+        pixels = sigmoid_focal(logits, pseudo.label, alpha=alpha, gamma=gamma)
+    elif loss == "ce" and not soft:
+        pixels = F.cross_entropy(logits.float(), pseudo.label, reduction="none")
+    else:
+        assert pseudo.probability is not None
+        losses = {"ce": soft_cross_entropy, "mse": mean_squared_error, "kl": kl_divergence}
+        pixels = losses[loss](logits, pseudo.probability)
+    return average(pixels, pseudo.valid, normalize=normalize, weight=weight)
+
+
+def shrink(pixels: Int[Tensor, "N H W"] | Bool[Tensor, "N H W"], size: tuple[int, int]) -> Int[Tensor, "N h w"] | Bool[Tensor, "N h w"]:
+    """A mask or region at another size, each pixel from the nearest one."""
+    if tuple(pixels.shape[1:]) == size:
+        return pixels
+    return F.interpolate(pixels.unsqueeze(1).float(), size, mode="nearest-exact").squeeze(1).to(pixels.dtype)

@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is `guidedmix`."""
+
+from orchestrator.cli import main
+
+main()

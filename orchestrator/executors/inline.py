@@ -1,0 +1,23 @@
+"""This process, one run after another: for small studies, tests and debugging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from guidedmix_core import Tree
+from orchestrator.driver import driving
+from orchestrator.folder import StudyFolder
+from orchestrator.listeners import Listener
+from orchestrator.study import SearchStudy
+from orchestrator.trial import run_trial
+
+
+def run(
+    study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
+) -> None:
+    with driving(study, base, folder, listeners) as driver:
+        while (job := driver.next()) is not None:
+            driver.started(job)
+            on_report = partial(driver.reported, job)
+            driver.ended(job, run_trial(job.config, job.folder, driver.objective, on_report=on_report, device=device))

@@ -1,0 +1,150 @@
+"""What MLflow shows of a trial: names, parameters, metrics, tables and pictures, read from the trial's folder. Knows no MLflow."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from orchestrator.folder import TrialFolder, read_json
+from orchestrator.results import TrialRecord
+
+TABLE = "class_iou.json"
+PARAMETER_LENGTH = 6000
+"""MLflow keeps no more of a parameter's value."""
+
+_CLASS_IOU = "val/iou/"
+_GAP = 8
+"""Pixels between the pictures of a panel."""
+
+
+def run_name(record: TrialRecord) -> str:
+    """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too."""
+    if record.role == "reference":
+        return f"{record.label} (reference)"
+    return f"trial {record.number}" + (f" ({record.label})" if record.label else "")
+
+
+def metric_name(name: str) -> str:
+    """As MLflow takes it: what is no letter, digit, space or one of `_-.:/` becomes its code point; no empty part, no dots alone."""
+    spelled = re.sub(r"[^\w.\- :/]", lambda odd: f"_x{ord(odd[0]):x}_", name)
+    return "/".join(f"_{part}" if part in ("", ".", "..") else part for part in spelled.split("/"))[:250]
+
+
+def metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of one evaluation. What the record has as null was not finite: NaN."""
+    found = {name: value for name, value in row.items() if name not in ("step", "time")}
+    return {metric_name(name): math.nan if value is None else float(value) for name, value in found.items()}
+
+
+def parameters(trial: TrialFolder) -> dict[str, str]:
+    """The whole configuration, each leaf under its dotted path, spelled as on the command line."""
+    config = yaml.safe_load(trial.config.read_text(encoding="utf-8"))
+    return {metric_name(path): written(value)[:PARAMETER_LENGTH] for path, value in _leaves(config, "")}
+
+
+def written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def tags(record: TrialRecord, environment: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the trial is: for filters and columns of the runs' table, and the text at the top of its page."""
+    found = {
+        "guidedmix.fingerprint": record.fingerprint,
+        "guidedmix.role": record.role,
+        "guidedmix.number": str(record.number),
+        "mlflow.source.name": "guidedmix",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": _note(record),
+        **{f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()},
+    }
+    if record.label:
+        found["guidedmix.label"] = record.label
+    if environment:
+        found |= {"guidedmix.device": environment["device"], "guidedmix.host": environment["host"]}
+        if git := environment["git"]:
+            found |= {"mlflow.source.git.commit": git["sha"], "guidedmix.git.dirty": written(git["dirty"])}
+            found |= {"guidedmix.git.diff": git["diff"]} if git["dirty"] else {}
+    return found
+
+
+def end_tags(record: TrialRecord) -> dict[str, str]:
+    """How the trial ended, and where MLflow finds its table."""
+    found = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
+    if record.failure:
+        found["guidedmix.failure"] = record.failure["reason"]
+        found["guidedmix.failure.message"] = record.failure["message"][:1000]
+    return found
+
+
+def data_digest(trial: TrialFolder) -> tuple[str, str, str] | None:
+    """Name, source and fingerprint of the data that was read; None if the trial failed before it was."""
+    digest = environment(trial).get("data")
+    if digest is None:
+        return None
+    data = yaml.safe_load(trial.config.read_text(encoding="utf-8"))["data"]
+    return data["name"], json.dumps(data), digest[:36]
+
+
+def environment(trial: TrialFolder) -> dict[str, Any]:
+    """Empty while the trial has not begun."""
+    return read_json(trial.environment) if trial.environment.exists() else {}
+
+
+def write_artifacts(trial: TrialFolder, rows: list[dict[str, Any]], into: Path) -> None:
+    """The trial's files, the IoU of every class at the last evaluation, and one picture a panel."""
+    for source in (trial.config, trial.environment, trial.traceback):
+        if source.exists():
+            shutil.copyfile(source, into / source.name)
+    if rows:
+        (into / TABLE).write_text(json.dumps(_class_table(rows[-1])), encoding="utf-8")
+    for name, panel in _panels(trial.panels):
+        (into / "panels").mkdir(exist_ok=True)
+        panel.save(into / "panels" / f"{name}.png")
+
+
+def _note(record: TrialRecord) -> str:
+    """Markdown: what was searched, or what the reference is."""
+    if not record.params:
+        return f"Reference `{record.label}`: not searched." if record.role == "reference" else "The base configuration."
+    return "\n".join(f"- `{path}` = {written(value)}" for path, value in record.params.items())
+
+
+def _class_table(row: Mapping[str, Any]) -> dict[str, Any]:
+    """As `log_table` would write it; writing it whole makes logging it twice harmless."""
+    found = [[name.removeprefix(_CLASS_IOU), iou] for name, iou in row.items() if name.startswith(_CLASS_IOU)]
+    return {"columns": ["class", "iou"], "data": found}
+
+
+def _panels(folder: Path) -> Iterator[tuple[str, Image.Image]]:
+    """Image, prediction and truth side by side, for each panel that has all three."""
+    for first in sorted(folder.glob("*_image.png")):
+        name = first.name.removesuffix("_image.png")
+        files = [folder / f"{name}_{kind}.png" for kind in ("image", "prediction", "truth")]
+        if all(file.exists() for file in files):
+            yield name, _side_by_side([Image.open(file).convert("RGB") for file in files])
+
+
+def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    panel = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        panel.paste(picture, (left, 0))
+        left += picture.width + _GAP
+    return panel
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, value

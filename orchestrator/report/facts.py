@@ -1,0 +1,127 @@
+"""What the page tells, read once from the study folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from orchestrator.folder import StudyFolder, TrialFolder, read_json
+from orchestrator.report.wording import short_names
+from orchestrator.results import TrialRecord, best, curves, load_trials, objectives
+from orchestrator.study import Objective
+
+SCORED = ("complete", "stopped")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The study's request, records and curves, and the few judgments all sections share."""
+
+    folder: StudyFolder
+    request: dict[str, Any]
+    goals: tuple[Objective, ...]
+    records: tuple[TrialRecord, ...]
+    curves: dict[str, list[dict[str, Any]]]
+
+    @cached_property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        return tuple(record for record in self.records if record.role == "trial")
+
+    @cached_property
+    def references(self) -> tuple[TrialRecord, ...]:
+        return tuple(record for record in self.records if record.label is not None)
+
+    @property
+    def goal(self) -> Objective:
+        """The first objective decides what is best."""
+        return self.goals[0]
+
+    @property
+    def is_search(self) -> bool:
+        return self.request["kind"] != "train"
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """Dotted path to what was searched there."""
+        declared = self.request.get("parameters") or {}
+        seen = dict.fromkeys(path for trial in self.trials for path in trial.params)
+        return {path: declared.get(path) for path in [*declared, *(path for path in seen if path not in declared)]}
+
+    @cached_property
+    def short(self) -> dict[str, str]:
+        return short_names(self.parameters)
+
+    @cached_property
+    def best(self) -> TrialRecord | None:
+        return best(self.records, self.goal)
+
+    @cached_property
+    def reference(self) -> TrialRecord | None:
+        """The one that the best trial is shown beside: `supervised` if it is there."""
+        judged = [record for record in self.references if record.state == "complete" and record is not self.best]
+        return min(judged, key=lambda record: record.label != "supervised", default=None)
+
+    @cached_property
+    def scored(self) -> tuple[TrialRecord, ...]:
+        """Trials that have a value of every objective."""
+        return tuple(t for t in self.trials if t.state in SCORED and all(self.value(t, goal) is not None for goal in self.goals))
+
+    @cached_property
+    def front(self) -> frozenset[str]:
+        """Fingerprints of the complete trials that no other complete trial beats in all objectives."""
+        complete = [trial for trial in self.scored if trial.state == "complete"]
+        points = {trial.fingerprint: self._oriented(trial) for trial in complete}
+        return frozenset(mine for mine, point in points.items() if not any(_dominates(other, point) for other in points.values()))
+
+    @cached_property
+    def ranking(self) -> tuple[TrialRecord, ...]:
+        """Complete trials from best to worst, then stopped ones (those that came further first), running, failed."""
+        order = ("complete", "stopped", "running", "failed")
+
+        def place(trial: TrialRecord) -> tuple[Any, ...]:
+            behind = len(self.goals) > 1 and trial.fingerprint not in self.front
+            further = 0 if trial.state == "complete" else -trial.step
+            value = trial.objective if trial.objective is not None else float("inf") * -self.sign
+            return order.index(trial.state), behind, further, -self.sign * value, trial.number
+
+        return tuple(sorted(self.trials, key=place))
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.goal.mode == "max" else -1
+
+    def value(self, record: TrialRecord, goal: Objective) -> float | None:
+        """At the last evaluation."""
+        return record.objective if goal == self.goal else record.metrics.get(goal.metric)
+
+    def home(self, record: TrialRecord) -> TrialFolder:
+        return self.folder.trial(record.fingerprint)
+
+    def name(self, record: TrialRecord) -> str:
+        """`trial 5`, or the label of a reference."""
+        return f"trial {record.number}" if record.role == "trial" else str(record.label)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """In the order of their ids; a class that is never seen is still listed (its IoU is null)."""
+        for record in filter(None, (self.best, self.reference, *self.records)):
+            if (result := self.home(record).result).exists():
+                names = [key.removeprefix("val/iou/") for key in read_json(result)["metrics"] if key.startswith("val/iou/")]
+                if names:
+                    return names
+        return []
+
+    def _oriented(self, trial: TrialRecord) -> list[float]:
+        return [(self.value(trial, goal) or 0.0) * (1 if goal.mode == "max" else -1) for goal in self.goals]
+
+
+def read_facts(folder: StudyFolder) -> Facts:
+    records = tuple(load_trials(folder))
+    rows = {record.fingerprint: curves(folder, record.fingerprint) for record in records}
+    return Facts(folder, folder.request(), objectives(folder), records, rows)
+
+
+def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
+    return all(a >= b for a, b in zip(other, point, strict=True)) and any(a > b for a, b in zip(other, point, strict=True))

@@ -1,0 +1,134 @@
+"""The study in a few plain sentences and four numbers. It claims no more than one seed can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.importance import Importances
+from orchestrator.report.curves import harm
+from orchestrator.report.facts import Facts
+from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_value, parameter, period
+from orchestrator.results import TrialRecord
+
+STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
+
+
+@dataclass(frozen=True)
+class Tile:
+    number: str
+    unit: str
+    caption: str
+    is_leading: bool = False
+
+
+def tiles(facts: Facts) -> list[Tile]:
+    """The numbers at the top: the best, what it is worth beside the reference, how many runs, how long."""
+    found = []
+    metric = facts.goal.metric
+    if facts.best is not None:
+        said = "best trial" if facts.is_search else "this run"
+        caption = f"trial {facts.best.number}, the {said}" if facts.is_search else f"{said}, after {facts.best.step:,} steps"
+        found.append(Tile(metric_value(metric, facts.best.objective), metric_title(metric), caption, is_leading=True))
+        if facts.reference is not None:
+            gap = (facts.best.objective or 0.0) - (facts.reference.objective or 0.0)
+            unit = "points" if is_share(metric) else metric_title(metric)
+            found.append(Tile(difference(metric, gap), unit, f"over {facts.name(facts.reference)}, one seed each"))
+    if facts.is_search:
+        states = [trial.state for trial in facts.trials]
+        found.append(Tile(str(len(facts.trials)), f"of {count(planned(facts), 'trial')}", state_words(states)))
+    found.append(Tile(duration(sum(record.seconds for record in facts.records)), "", "of training, all runs together"))
+    return found
+
+
+def planned(facts: Facts) -> int:
+    return max(facts.request.get("search", {}).get("trials") or facts.request["planned"], len(facts.trials))
+
+
+def state_words(states: list[str]) -> str:
+    """`7 complete, 3 stopped early`."""
+    return ", ".join(f"{states.count(state)} {words}" for state, words in STATES if state in states) or "none started"
+
+
+def when(facts: Facts) -> str:
+    """From the journal's first event to its last end, or to the last sign of life."""
+    events = facts.folder.events()
+    if events:
+        return period(events[0]["time"], events[-1]["time"])
+    starts = sorted(record.started for record in facts.records if record.started)
+    ends = sorted(record.ended for record in facts.records if record.ended)
+    return period(starts[0], ends[-1] if ends else None) if starts else ""
+
+
+def sentences(facts: Facts, importance: Importances | None) -> list[str]:
+    """What a colleague should know after ten seconds."""
+    said = [_result(facts)]
+    if facts.best is not None:
+        said += [_beside(facts, facts.best, reference) for reference in _judged(facts)]
+        if facts.is_search and not _judged(facts):
+            said.append("There is no finished reference to compare it with.")
+        if facts.is_search and facts.best.params:
+            values = listed(f"{facts.short[path]} {parameter(value)}" for path, value in facts.best.params.items())
+            said.append(f"Its parameters: {values}.")
+    if importance is not None and importance.rows:
+        first = importance.rows[0]
+        said.append(
+            f"Of the searched parameters, {facts.short[first.path]} told good trials from others the most: "
+            f"{100 * first.share:.0f} % of the importance, 90 % interval {100 * first.low:.0f} to {100 * first.high:.0f} %."
+        )
+    if len(facts.goals) > 1 and facts.front:
+        numbers = listed(str(trial.number) for trial in sorted(facts.trials, key=lambda trial: trial.number) if trial.fingerprint in facts.front)
+        said.append(f"No trial beats trial {numbers} in every objective at once: they are the Pareto front.")
+    return said
+
+
+def flags(facts: Facts) -> list[str]:
+    """What should worry the reader."""
+    found = [_harm(facts, record) for record in facts.records]
+    if facts.best is not None and facts.best.best and (peak := facts.best.best["metrics"].get(facts.goal.metric)) is not None:
+        gap = facts.sign * (peak - (facts.best.objective or 0.0))
+        if is_share(facts.goal.metric) and gap > 0.01:
+            found.append(
+                f"{facts.name(facts.best).capitalize()} was {100 * gap:.1f} points better at step {facts.best.best['step']:,} than at its end."
+            )
+    return [each for each in found if each]
+
+
+def _result(facts: Facts) -> str:
+    goal = facts.goal
+    if facts.best is None:
+        if any(record.state == "running" for record in facts.trials):
+            return "No trial has finished yet." if facts.is_search else "The run has not finished yet."
+        failed = sum(record.state == "failed" for record in facts.trials)
+        if failed and not facts.is_search:
+            return "The run failed; the reason is below."
+        return f"No trial is complete: {state_words([trial.state for trial in facts.trials])}."
+    value = f"{metric_value(goal.metric, facts.best.objective)} {metric_title(goal.metric)}"
+    if not facts.is_search:
+        return f"The run reached {value} after {facts.best.step:,} steps."
+    first = f", by {metric_title(goal.metric)}," if len(facts.goals) > 1 else ""
+    return f"Best{first} is trial {facts.best.number}: {value} after {facts.best.step:,} steps."
+
+
+def _beside(facts: Facts, winner: TrialRecord, reference: TrialRecord) -> str:
+    metric = facts.goal.metric
+    gap = (winner.objective or 0.0) - (reference.objective or 0.0)
+    points = " points" if is_share(metric) else ""
+    said = f"{difference(metric, gap)}{points} against the reference {reference.label} ({metric_value(metric, reference.objective)})"
+    if reference.steps != winner.steps:
+        said += f", which was given {reference.steps:,} steps and not {winner.steps:,}"
+    return f"{said}; one seed each: not a confirmed difference."
+
+
+def _judged(facts: Facts) -> list[TrialRecord]:
+    return [record for record in facts.references if record.state == "complete" and record.objective is not None and record is not facts.best]
+
+
+def _harm(facts: Facts, record: TrialRecord) -> str:
+    found = harm(facts.curves[record.fingerprint], record.steps)
+    if found is None:
+        return ""
+    target, plain = found
+    return (
+        f"{facts.name(record).capitalize()}: the term harms by construction. In the second half of training its pseudo masks are right on "
+        f"{100 * target:.1f} % of all pixels, the student's plain prediction on {100 * plain:.1f} %."
+    )

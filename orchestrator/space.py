@@ -1,0 +1,183 @@
+"""The space of a search: the points that conditions allow, its corners, and a check that every corner is a run.
+
+A parameter is a dotted path of the run. Where its condition does not hold it is absent, and the base's value stands.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from guidedmix_core.config import RunConfig
+from guidedmix_core.errors import ConfigError, nearest
+from guidedmix_core.schema import build
+from guidedmix_core.sources import Tree, override
+from orchestrator.distributions import Domain, Parameters
+
+if TYPE_CHECKING:
+    from orchestrator.study import SearchStudy
+
+MAX_CORNERS = 4096
+
+
+def ordered(parameters: Parameters) -> tuple[str, ...]:
+    """The paths, each after those its condition names; otherwise as they were given."""
+    order: list[str] = []
+    while len(order) < len(parameters):
+        ready = [
+            path for path in parameters if path not in order and all(other in order for other in parameters[path].when)
+        ]
+        assert ready, "check_conditions lets no circle through"
+        order.append(ready[0])
+    return tuple(order)
+
+
+def is_active(parameter: Domain, point: Mapping[str, Any]) -> bool:
+    """Whether the parameter's condition holds at a point that has all parameters before it."""
+    return all(other in point and point[other] in values for other, values in parameter.when.items())
+
+
+def grid(parameters: Parameters) -> Iterator[dict[str, Any]]:
+    """Every point, the last parameter changing fastest. All parameters must be countable."""
+    return _points(parameters, lambda path: parameters[path].values() or ())
+
+
+def is_countable(parameters: Parameters) -> bool:
+    return all(parameter.values() is not None for parameter in parameters.values())
+
+
+def corners(parameters: Parameters) -> list[dict[str, Any]]:
+    """All combinations of extreme values and choices, where conditions let them meet.
+
+    Of 4096 or more: each of these values with all others in the middle, and the same sample of combinations each time.
+    """
+    levels = {path: _levels(path, parameters) for path in parameters}
+    points = list(islice(_points(parameters, levels.__getitem__), MAX_CORNERS))
+    return points if len(points) < MAX_CORNERS else _some_corners(parameters, levels)
+
+
+def check_space(study: SearchStudy, base: Tree) -> str:
+    """Builds every corner, start point and reference, and says how many corners these were.
+
+    ConfigError names the first that is no run, and what is wrong with it.
+    """
+    build(base)
+    points = corners(study.parameters)
+    for point in points:
+        _check_run(base, point, f"the corner {_written(point)} of the space", "parameters.{}")
+    for i, point in enumerate(study.search.start_from):
+        _check_run(base, point, f"search.start_from.{i}", f"search.start_from.{i}.{{}}")
+    for label, changes in study.references.items():
+        _check_run(base, changes, f"the reference {label!r}", f"references.{label}.{{}}")
+    if len(points) == MAX_CORNERS:
+        return f"{len(points)} corners of the space are runs: each value alone, and a sample of the combinations"
+    return f"all {len(points)} corners of the space are runs"
+
+
+def check_conditions(parameters: dict[str, Any]) -> dict[str, Any]:
+    """For a study's field: conditions name other parameters and values they take, in no circle, and can be met."""
+    for path, parameter in parameters.items():
+        if inside := next((other for other in parameters if other.startswith(f"{path}.")), None):
+            refuse(f"holds another parameter, {inside}; give one of them", path)
+        for other, values in parameter.when.items():
+            if other not in parameters:
+                refuse(
+                    f"a condition names another parameter; {nearest(other, set(parameters) - {path})}",
+                    path,
+                    "when",
+                    other,
+                )
+            if parameters[other].values() is None:
+                refuse("a condition needs a parameter of int, choice or quantized", path, "when", other)
+            if strange := [value for value in values if not parameters[other].has(value)]:
+                refuse(f"{other} never takes {strange[0]!r}", path, "when", other)
+    for path in parameters:
+        _allowed(path, parameters, ())
+    return parameters
+
+
+def check_start(points: Iterable[Mapping[str, Any]], parameters: Parameters) -> None:
+    """Each start point names parameters and values they take. It may leave some out: the sampler fills them in."""
+    for i, point in enumerate(points):
+        for path, value in point.items():
+            place = ("search", "start_from", i, path)
+            if path not in parameters:
+                refuse(f"not a parameter of this search; {nearest(path, parameters)}", *place)
+            if not parameters[path].has(value):
+                refuse(f"{value!r} is not in the space of this parameter", *place)
+            if any(other in point and point[other] not in values for other, values in parameters[path].when.items()):
+                refuse("the parameter's condition does not hold at this point", *place)
+
+
+def refuse(problem: str, *place: str | int) -> NoReturn:
+    """A ValidationError at a place below the validator that calls this, so that the message has file and line."""
+    error = PydanticCustomError("value_error", "{error}", {"error": problem})
+    raise ValidationError.from_exception_data("space", [InitErrorDetails(type=error, loc=place, input=None)])
+
+
+def _allowed(path: str, parameters: Parameters, below: tuple[str, ...]) -> dict[str, list[Any]]:
+    """What the parameter's condition, and those of the parameters it names, ask of each of them."""
+    if path in below:
+        refuse(f"the conditions go in a circle: {' <- '.join((*below[below.index(path) :], path))}", path, "when")
+    allowed: dict[str, list[Any]] = {}
+    for other, values in parameters[path].when.items():
+        for place, asked in {**_allowed(other, parameters, (*below, path)), other: values}.items():
+            allowed[place] = [value for value in asked if value in allowed.get(place, asked)]
+            if not allowed[place]:
+                refuse(f"never holds: the conditions together leave no value of {place}", path, "when")
+    return allowed
+
+
+def _some_corners(parameters: Parameters, levels: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    draw = random.Random(0)
+    alone = [_point(parameters, path, level) for path in parameters for level in levels[path]]
+    sample = (next(_points(parameters, lambda path: [draw.choice(levels[path])])) for _ in range(MAX_CORNERS))
+    distinct = {repr(sorted(point.items())): point for point in (*alone, *sample)}
+    return list(distinct.values())[:MAX_CORNERS]
+
+
+def _levels(path: str, parameters: Parameters) -> list[Any]:
+    """The extreme values, and those that others' conditions ask for."""
+    levels = list(parameters[path].extremes())
+    for parameter in parameters.values():
+        levels += [value for value in parameter.when.get(path, ()) if value not in levels]
+    return levels
+
+
+def _points(parameters: Parameters, levels: Callable[[str], Iterable[Any]]) -> Iterator[dict[str, Any]]:
+    order = ordered(parameters)
+
+    def extend(point: dict[str, Any], i: int) -> Iterator[dict[str, Any]]:
+        if i == len(order):
+            yield point
+        elif is_active(parameters[order[i]], point):
+            for level in levels(order[i]):
+                yield from extend({**point, order[i]: level}, i + 1)
+        else:
+            yield from extend(point, i + 1)
+
+    return extend({}, 0)
+
+
+def _point(parameters: Parameters, path: str, level: Any) -> dict[str, Any]:
+    """The parameter at this level, those it depends on as it needs them, the others in the middle."""
+    needed = {other: values[0] for other, values in _allowed(path, parameters, ()).items()} | {path: level}
+    return next(_points(parameters, lambda other: [needed.get(other, parameters[other].middle())]))
+
+
+def _check_run(base: Tree, changes: Mapping[str, Any], name: str, place: str) -> None:
+    changed = override(base, changes, name)
+    places = {path: base.origins.get(place.format(path), name) for path in changes}
+    try:
+        build(Tree(changed.values, {**changed.origins, **places}), RunConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{name} is no run:\n{error}") from None
+
+
+def _written(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{path}={value}" for path, value in point.items()) or "(the base)"

@@ -1,0 +1,180 @@
+"""The request of a search: a base run, what may vary, what is better, how to look for it, and on which machines."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from guidedmix_core.components import Config
+from guidedmix_core.config import RunConfig
+from guidedmix_core.errors import ConfigError, nearest
+from guidedmix_core.fields import Tuple
+from guidedmix_core.schema import build, dump
+from guidedmix_core.sources import Tree, override, parse_changes, read_run, read_yaml, resolve
+from orchestrator.distributions import Distribution
+from orchestrator.space import check_conditions, check_space, check_start, is_countable, refuse
+
+COMMAND_LINE = "command line"
+
+
+class Objective(Config):
+    """What makes one run better than another."""
+
+    metric: str = Field("val/miou", description="a metric of the last evaluation")
+    mode: Literal["max", "min"] = "max"
+
+
+class SearchSettings(Config):
+    """How points of the space are chosen."""
+
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = "tpe"
+    trials: int = Field(ge=1, description="how many runs; a finished study is extended by raising it")
+    seed: int = Field(0, ge=0, description="of the sampler; the runs have their own")
+    startup_trials: int = Field(10, ge=1, description="random points before tpe, gp or cmaes learn from results")
+    start_from: Annotated[tuple[dict[str, Any], ...], Tuple] = Field(
+        (), description="points to run first; a parameter left out is chosen by the sampler"
+    )
+
+
+class SchedulerSettings(Config):
+    """When a run is stopped early, judged by its reports so far."""
+
+    name: Literal["asha", "median", "none"] = Field(
+        "asha",
+        description="asha: of the runs that reach a rung only the best 1/eta go on; "
+        "median: a run below the median of the complete ones stops, once five are complete",
+    )
+    first_rung: float = Field(0.25, gt=0, le=1, description="the share of the run before which nothing is stopped")
+    eta: int = Field(3, ge=2, description="of asha: the next rung lies this many times further on")
+
+
+class Scaling(Config):
+    """What one run may use. It never changes what a run computes."""
+
+    workers: int = Field(1, ge=1, description="processes a run; more than one train it together through Ray Train")
+    gpus_per_worker: float = Field(0, ge=0, description="0: on the CPU; a fraction such as 0.5 packs runs on one GPU")
+    cpus_per_worker: float = Field(1, gt=0)
+    concurrent: int | None = Field(None, ge=1, description="runs at once; null: as many as fit")
+
+
+class Tracking(Config):
+    """Where to look at the runs. The study folder has it all without."""
+
+    mlflow: str | None = Field(
+        "sqlite:///{study}/mlflow.db", description="a tracking URI, {study} is the study's folder; null: none"
+    )
+
+
+def _number_of_objectives(value: Any) -> str:
+    return "Several" if isinstance(value, (list, tuple)) else "One"
+
+
+class SearchStudy(Config):
+    """A search. Parameters, changes and references are dotted paths of the run."""
+
+    base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
+    changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
+    objective: Annotated[
+        Annotated[Objective, Tag("One")] | Annotated[tuple[Objective, ...], Field(min_length=1), Tuple, Tag("Several")],
+        Discriminator(_number_of_objectives),
+    ] = Objective()
+    parameters: Annotated[dict[str, Distribution], Field(min_length=1), AfterValidator(check_conditions)]
+    search: SearchSettings
+    scheduler: SchedulerSettings = SchedulerSettings()
+    scaling: Scaling = Scaling()
+    references: dict[str, dict[str, Any]] = Field(
+        {}, description="runs to compare with: a label, and what it changes of the base"
+    )
+    tracking: Tracking = Tracking()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return self.objective if isinstance(self.objective, tuple) else (self.objective,)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        sampler = self.search.sampler
+        several = len(self.objectives) > 1
+        numbers = [path for path, parameter in self.parameters.items() if type(parameter).__name__ != "Choice"]
+        if several and self.scheduler.name != "none":
+            refuse(
+                f"{self.scheduler.name} ranks by one objective; with several of them give scheduler.name=none",
+                "scheduler",
+            )
+        if several and sampler == "cmaes":
+            refuse("cmaes has one objective; tpe, gp, qmc, random and grid take several", "search", "sampler")
+        if sampler == "cmaes" and len(numbers) < 2:
+            refuse("cmaes needs two parameters or more that are numbers", "search", "sampler")
+        if sampler in ("gp", "cmaes", "qmc") and any(parameter.when for parameter in self.parameters.values()):
+            refuse(f"{sampler} has no way to follow a when; tpe, random and grid do", "search", "sampler")
+        if sampler == "grid" and not is_countable(self.parameters):
+            refuse("a grid needs parameters of int, choice or quantized only", "search", "sampler")
+        check_start(self.search.start_from, self.parameters)
+        return self
+
+
+def load_study(name: str, assignments: Iterable[str] = (), kind: str = "search") -> tuple[SearchStudy, Tree]:
+    """A study file and the base run it varies, both with the changes of the file and the command line, both checked.
+
+    An assignment such as `search.trials=20` changes the study; any other, such as `data.name=camvid`, the base run.
+    The base also knows the places of the study's own paths. ConfigError names file, line, value and what was expected.
+    """
+    file = read_yaml(resolve(name, kind))
+    of_study, of_base = _sorted(parse_changes(assignments))
+    for path, value in of_study.items():
+        file = _assign(file, path, value)
+    study = build(file, SearchStudy)
+    base = override(read_run(study.base), study.changes, name)
+    places = {path.removeprefix("changes."): origin for path, origin in file.origins.items()}
+    base = override(Tree(base.values, {**base.origins, **places}), of_base, COMMAND_LINE)
+    check_space(study, base)
+    return study, base
+
+
+def identity(study: SearchStudy, base: Tree) -> str:
+    """16 hexadecimal digits for what decides the results of a study.
+
+    The number of trials, the machines and the tracking are left out: they may change from one start to the next.
+    """
+    request = {key: value for key, value in dump(study).items() if key in ("parameters", "scheduler", "references")}
+    request["objectives"] = [dump(objective) for objective in study.objectives]
+    request["search"] = {key: value for key, value in dump(study.search).items() if key != "trials"}
+    request["base"] = dump(build(base))
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sorted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The changes of the study, and those of the base run."""
+    of_study, of_base = {}, {}
+    for path, value in changes.items():
+        section = path.partition(".")[0]
+        if section in SearchStudy.model_fields:
+            of_study[path] = value
+        elif section in RunConfig.model_fields:
+            of_base[path] = value
+        else:
+            known = [*SearchStudy.model_fields, *RunConfig.model_fields]
+            raise ConfigError(
+                f"{COMMAND_LINE}: {path}: no section {section!r} in a study or a run; {nearest(section, known)}"
+            )
+    return of_study, of_base
+
+
+def _assign(file: Tree, path: str, value: Any) -> Tree:
+    """As `override`, but below parameters, changes and references keys are dotted paths themselves."""
+    section, _, key = path.partition(".")
+    if section not in ("parameters", "changes", "references") or not key:
+        return override(file, {path: value}, COMMAND_LINE)
+    values = copy.deepcopy(file.values)
+    inner = values.setdefault(section, {})
+    if section == "references" and "." in key:
+        label, _, key = key.partition(".")
+        inner = inner.setdefault(label, {})
+    inner[key] = value
+    origins = {place: origin for place, origin in file.origins.items() if not place.startswith(f"{path}.")}
+    return Tree(values, {**origins, path: COMMAND_LINE})

@@ -1,0 +1,131 @@
+"""What every method promises. The suite finds its subjects: a new file in `methods/` is tested without an edit here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from guidedmix_core.batch import IGNORE, Batch, StepLosses
+from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
+from guidedmix_core.components import names
+from guidedmix_core.config import RunConfig
+from guidedmix_core.loaders import open_data
+from guidedmix_core.rng import At, ambient
+from guidedmix_core.schema import build, dump
+from guidedmix_core.sources import Tree
+from guidedmix_core.trainer import build_networks, train
+from tests.listening import Listening
+from tests.runs import small_run
+
+CPU = torch.device("cpu")
+
+pytestmark = pytest.mark.parametrize("method", names("methods"))
+
+
+def run_of(method: str, **changes: object) -> RunConfig:
+    return small_run({"method.name": method, **changes})
+
+
+def one_step(config: RunConfig, step: int = 3, change: object = None) -> tuple[nn.Module, StepLosses]:
+    """The losses of one step, late enough for ramps, and the networks they were computed with."""
+    data = open_data(config)
+    nets = build_networks(config, len(data.classes)).train()
+    batch = data.training(config.method.views(), CPU).batch(step, 0)
+    if callable(change):
+        batch = change(batch)
+    with ambient(config.seed, "dropout", step, 0):
+        losses = config.method.losses(nets, batch, At(config.seed, step, config.train.steps))
+    return nets, losses
+
+
+def trained_weights(folder: Path) -> dict[str, Tensor]:
+    return read_checkpoint(folder / "last.pt")["nets"]
+
+
+def assert_bitwise_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_equal_runs_have_equal_losses_and_weights(method: str, tmp_path: Path) -> None:
+    first, second = Listening(), Listening()
+    train(run_of(method), first, Checkpoints(tmp_path / "a"), device="cpu")
+    train(run_of(method), second, Checkpoints(tmp_path / "b"), device="cpu")
+    assert first.losses == second.losses
+    assert_bitwise_equal(trained_weights(tmp_path / "a"), trained_weights(tmp_path / "b"))
+
+
+def test_another_seed_is_another_run(method: str, tmp_path: Path) -> None:
+    first, second = Listening(), Listening()
+    train(run_of(method), first, Checkpoints(tmp_path / "a"), device="cpu")
+    train(run_of(method, seed=1), second, Checkpoints(tmp_path / "b"), device="cpu")
+    assert first.losses != second.losses
+
+
+def test_a_resumed_run_is_bitwise_the_unbroken_one(method: str, tmp_path: Path) -> None:
+    config = run_of(method)
+    unbroken, before, after = Listening(), Listening(stop_at=2), Listening()
+    train(config, unbroken, Checkpoints(tmp_path / "unbroken"), device="cpu")
+    train(config, before, Checkpoints(tmp_path / "broken"), device="cpu")
+    train(config, after, Checkpoints(tmp_path / "broken"), device="cpu")
+    assert before.losses + after.losses == unbroken.losses
+    assert_bitwise_equal(trained_weights(tmp_path / "unbroken"), trained_weights(tmp_path / "broken"))
+
+
+def test_the_global_generator_is_untouched(method: str, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    train(run_of(method), Listening(), Checkpoints(tmp_path), device="cpu")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_trained_weight_gets_a_gradient_and_no_other_does(method: str) -> None:
+    config = run_of(method)
+    nets, losses = one_step(config)
+    losses.total().backward()
+    trained = {id(p) for player in config.method.players(nets, config.optim).values() for g in player.param_groups for p in g["params"]}
+    without = [name for name, p in nets.named_parameters() if id(p) in trained and p.grad is None]
+    unasked = [name for name, p in nets.named_parameters() if id(p) not in trained and p.grad is not None]
+    assert (without, unasked) == ([], [])
+
+
+def test_losses_are_finite_without_a_labeled_pixel(method: str) -> None:
+    def without_labels(batch: Batch) -> Batch:
+        return Batch(batch.image, torch.full_like(batch.mask, IGNORE), batch.unlabeled, batch.partner)
+
+    _, losses = one_step(run_of(method), change=without_labels)
+    assert losses.total().isfinite()
+
+
+def test_losses_are_finite_when_one_class_fills_the_mask(method: str) -> None:
+    def one_class(batch: Batch) -> Batch:
+        return Batch(batch.image, torch.zeros_like(batch.mask), batch.unlabeled, batch.partner)
+
+    _, losses = one_step(run_of(method), change=one_class)
+    assert losses.total().isfinite()
+
+
+def test_every_term_has_a_weight(method: str) -> None:
+    _, losses = one_step(run_of(method))
+    assert losses.terms.keys() == losses.weights.keys()
+    assert all(weight > 0 for weight in losses.weights.values())
+
+
+def test_a_run_in_bf16_stays_finite(method: str, tmp_path: Path) -> None:
+    listening = Listening()
+    train(run_of(method, **{"train.precision": "bf16"}), listening, Checkpoints(tmp_path), device="cpu")
+    assert all(torch.tensor(list(losses.values())).isfinite().all() for losses in listening.losses)
+
+
+def test_the_configuration_survives_the_round_trip(method: str) -> None:
+    config = run_of(method)
+    assert build(Tree(dump(config), {})) == config
+
+
+def test_the_predictor_gives_logits_of_every_class_at_the_size_of_the_image(method: str) -> None:
+    config = run_of(method)
+    nets = build_networks(config, 6).eval()
+    with torch.no_grad():
+        assert config.method.predictor(nets)(torch.rand(2, 3, 40, 33)).shape == (2, 6, 40, 33)

@@ -1,0 +1,98 @@
+"""The loop: when it evaluates, how it stops, fails and goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
+from guidedmix_core.errors import ConfigError, TrialFailed
+from guidedmix_core.metrics import mean_iou
+from guidedmix_core.trainer import train
+from tests.listening import Listening
+from tests.runs import small_run
+
+
+def test_the_last_step_is_always_evaluated(tmp_path: Path) -> None:
+    listening = Listening()
+    train(small_run({"train.steps": 5}), listening, Checkpoints(tmp_path), device="cpu")
+    assert [report.step for report in listening.reports] == [2, 4, 5]
+
+
+def test_a_stop_is_obeyed_at_its_report_and_said_in_the_result(tmp_path: Path) -> None:
+    result = train(small_run(), Listening(stop_at=2), Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped) == (2, True)
+
+
+def test_a_stop_at_the_last_step_is_an_ordinary_end(tmp_path: Path) -> None:
+    result = train(small_run(), Listening(stop_at=4), Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped) == (4, False)
+
+
+def test_a_finished_run_trains_no_step_and_gives_its_result_again(tmp_path: Path) -> None:
+    first = train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    again = Listening()
+    second = train(small_run(), again, Checkpoints(tmp_path), device="cpu")
+    assert again.losses == []
+    assert second.metrics["val/miou"] == first.metrics["val/miou"]
+    assert (second.counts == first.counts).all()
+
+
+def test_the_reported_miou_is_that_of_the_counts(tmp_path: Path) -> None:
+    result = train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    assert result.metrics["val/miou"] == mean_iou(result.counts)
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_as_diverged_and_names_the_step(tmp_path: Path) -> None:
+    with pytest.raises(TrialFailed, match="not finite from step") as caught:
+        train(small_run({"optim.lr": 1e30, "optim.optimizer": "sgd"}), Listening(), Checkpoints(tmp_path), device="cpu")
+    assert caught.value.reason == "diverged"
+    assert caught.value.step is not None
+
+
+def test_the_best_checkpoint_is_that_of_the_best_report(tmp_path: Path) -> None:
+    listening = Listening()
+    result = train(small_run({"train.steps": 8}), listening, Checkpoints(tmp_path), device="cpu")
+    best = max(listening.reports, key=lambda report: report.metrics["val/miou"])
+    assert result.best.step == best.step == read_checkpoint(tmp_path / "best.pt")["step"]
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
+    train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    with pytest.raises(ConfigError, match=r"another configuration \(optim.lr=0.002, not 0.001\)"):
+        train(small_run({"optim.lr": 0.001}), Listening(), Checkpoints(tmp_path), device="cpu")
+
+
+def test_half_a_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    last = tmp_path / "last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    with pytest.raises(ConfigError, match=r"last.pt: is damaged"):
+        train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+
+
+def test_no_partial_file_stays_beside_the_checkpoints(tmp_path: Path) -> None:
+    train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train.batch_size=3: expected a multiple of train.accumulate=2"):
+        small_run({"train.batch_size": 3, "train.accumulate": 2})
+
+
+def test_deterministic_kernels_are_asked_for_only_while_the_run_lasts(tmp_path: Path) -> None:
+    train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_micro_batches_give_the_weights_of_the_whole_batch(tmp_path: Path) -> None:
+    """Without BatchNorm, and with a loss divided by all pixels, which every micro-batch has equally many of."""
+    plain = {"segmentor.norm": "none", "segmentor.backbone.norm": "none", "segmentor.dropout": 0.0, "method.normalize": "all"}
+    train(small_run({**plain, "optim.optimizer": "sgd"}), Listening(), Checkpoints(tmp_path / "whole"), device="cpu")
+    train(small_run({**plain, "optim.optimizer": "sgd", "train.accumulate": 2}), Listening(), Checkpoints(tmp_path / "cut"), device="cpu")
+    whole, cut = (read_checkpoint(tmp_path / name / "last.pt")["nets"] for name in ("whole", "cut"))
+    for name in whole:
+        torch.testing.assert_close(whole[name], cut[name])

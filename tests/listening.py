@@ -1,0 +1,25 @@
+"""Reporters for tests: one remembers everything, one stops the run, one dies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from guidedmix_core.trainer import Report
+
+
+class Listening:
+    """Remembers every loss and report; asks to stop at a step, if one is given."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.stop_at = stop_at
+        self.losses: list[dict[str, float]] = []
+        self.reports: list[Report] = []
+
+    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
+        self.losses.append({name: float(loss) for name, loss in losses.items()})
+
+    def evaluated(self, report: Report) -> bool:
+        self.reports.append(report)
+        return self.stop_at is not None and report.step >= self.stop_at
