@@ -6,7 +6,7 @@ from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes
 from guidedmix_core.errors import ConfigError, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
-from guidedmix_core.fields import Size
+from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.loaders import open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
 from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
@@ -26,6 +26,7 @@ __all__ = [
     "Size",
     "Tree",
     "TrialFailed",
+    "Tuple",
     "build",
     "dump",
     "evaluate_checkpoint",

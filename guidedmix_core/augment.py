@@ -7,6 +7,7 @@ computed on the CPU; the resampling itself runs in batch on the device, and only
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ class Crops:
     def to(self, device: torch.device) -> Crops:
         return Crops(self.rows.to(device), self.columns.to(device), self.fit)
 
+    @cached_property
     def inside(self) -> Bool[Tensor, "N H W"]:
         """Where a crop shows its image."""
         return self.rows.inside.unsqueeze(2) & self.columns.inside.unsqueeze(1)
@@ -95,14 +97,14 @@ def resample_image(windows: UInt8[Tensor, "N h w C"], crops: Crops, padding: Flo
     rows = _blended(windows.flatten(2), crops.rows).unflatten(2, windows.shape[2:])  # (N, H, w, C)
     both = _blended(rows.transpose(1, 2).flatten(2), crops.columns).unflatten(2, rows.shape[1::2])  # (N, W, H, C)
     image = both.permute(0, 3, 2, 1).contiguous().div_(255)
-    return image if crops.fit else torch.where(crops.inside().unsqueeze(1), image, padding[:, None, None])
+    return image if crops.fit else torch.where(crops.inside.unsqueeze(1), image, padding[:, None, None])
 
 
 def resample_mask(windows: UInt8[Tensor, "N h w"], crops: Crops) -> Int[Tensor, "N H W"]:
     """The nearest pixel's id; 255 outside the image."""
     rows = _taken(windows, crops.rows.nearest)
     mask = _taken(rows.transpose(1, 2).contiguous(), crops.columns.nearest).transpose(1, 2).long()
-    return mask.contiguous() if crops.fit else mask.masked_fill(~crops.inside(), IGNORE)
+    return mask.contiguous() if crops.fit else mask.masked_fill(~crops.inside, IGNORE)
 
 
 def _crops(
@@ -128,7 +130,7 @@ def _axis(size: Int[Tensor, "N 1"], resized: Int[Tensor, "N 1"], offset: Int[Ten
 
 def _blended(lines: Tensor, axis: Axis) -> Float[Tensor, "N L P"]:
     low, high = _taken(lines, axis.low), _taken(lines, axis.high)
-    return torch.lerp(low.float(), high.float(), axis.share.unsqueeze(2))
+    return low.float().lerp_(high.float(), axis.share.unsqueeze(2))  # both are copies of ours
 
 
 def _taken(lines: Tensor, index: Int[Tensor, "N L"]) -> Tensor:

@@ -64,21 +64,23 @@ def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[T
 
 def _gray(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
     red, green, blue = image.split(1, 1)
-    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
+    return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
-    """To HSV, hue + turn, and back, in one piece: a channel is value - chroma * clamp(min(k, 4 - k), 0, 1) at k sixths of the circle from it."""
+    """To HSV, hue + turn, and back, in one piece.
+
+    A channel is value - chroma * clamp(2 - |6 f - 2|, 0, 1), where f in [0, 1) is the way around the circle from it to the hue.
+    """
     red, green, blue = image.split(1, 1)
-    value, low = image.amax(1, keepdim=True), image.amin(1, keepdim=True)
-    chroma = value - low
-    divisor = torch.where(chroma == 0, 1, chroma)
-    sixths = torch.where(
-        value == red, (green - blue) / divisor, torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor)
-    )
-    channel = torch.tensor([5.0, 3.0, 1.0], device=image.device)[:, None, None]
-    k = torch.remainder(sixths + 6 * turn + channel, 6)
-    return value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
+    value = image.amax(1, keepdim=True)
+    chroma = value - image.amin(1, keepdim=True)
+    of_green, of_blue = (blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4)
+    sixths = torch.where(value == red, green - blue, torch.where(value == green, of_green, of_blue))
+    hue = sixths.div_(6 * chroma.clamp(min=1e-12))  # 0 where there is no color
+    channel = torch.tensor([5 / 6 + 2, 3 / 6 + 2, 1 / 6 + 2], device=image.device)[:, None, None]  # two turns more: positive
+    way = (hue.add_(turn) + channel).frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)
+    return torch.addcmul(value.sub_(chroma, alpha=2), chroma.mul_(6), way).clamp_(0, 1)
 
 
 def _where(

@@ -20,7 +20,7 @@ def frozen_copy(module: Module) -> Module:
 
 
 def ramped(decay: float, step: int) -> float:
-    """min(1 - 1/(t+1), decay): an exact copy at step 0, then the plain average of all steps until the decay takes over (ClassMix, UniMatch V2)."""
+    """min(1 - 1/(t+1), decay), as in ClassMix: a copy at step 0, then the plain average until the decay takes over."""
     return min(1 - 1 / (step + 1), decay)
 
 
@@ -28,7 +28,7 @@ def ramped(decay: float, step: int) -> float:
 def update(teacher: nn.Module, student: nn.Module, decay: float, cover: Cover = "state") -> None:
     """`decay` of the teacher and the rest of the student's weights of the same names.
 
-    `params` leaves the buffers to the teacher's own forward passes; `state` averages them too, and copies those that count.
+    `params` leaves the buffers to the teacher's own passes; `state` averages them too, and copies those that count.
     """
     weights = dict(student.named_parameters())
     _average([(mean, weights[name]) for name, mean in teacher.named_parameters()], decay)

@@ -108,7 +108,7 @@ class RunData:
             first = start // train.unlabeled_batch_size * train.batch_size
             image, mask = self._center(self._labeled, [(first + i) % len(self._labeled) for i in range(beside)], reader)
             weak, truth = self._center(pool, chosen, reader)
-            inside = center_crops(pool.sizes(chosen), self._config.augment.crop).inside().to(reader.device)
+            inside = center_crops(pool.sizes(chosen), self._config.augment.crop).to(reader.device).inside
             yield Batch(image, mask, Unlabeled(weak, (), inside)), truth
 
     def _pool(self, records: Sequence[Record], *, masks: bool = False) -> Pool:
@@ -119,7 +119,7 @@ class RunData:
         return Reader(self._config.segmentor.backbone.mean, torch.device(device))
 
     def _center(self, pool: Pool, chosen: Sequence[int], reader: Reader) -> tuple[Float[Tensor, "N C H W"], Int[Tensor, "N H W"]]:
-        crops = center_crops(pool.sizes(chosen), self._config.augment.crop)
+        crops = center_crops(pool.sizes(chosen), self._config.augment.crop).to(reader.device)
         return reader.images(pool, chosen, crops), reader.masks(pool, chosen, crops)
 
     def _eval_batch(self, chosen: Sequence[int], device: torch.device | str) -> EvalBatch:

@@ -16,11 +16,15 @@ Normalize = Literal["valid", "all"]
 
 
 def cross_entropy(
-    logits: Float[Tensor, "N K H W"], mask: Int[Tensor, "N H W"], *, normalize: Normalize = "valid", weight: Float[Tensor, "N H W"] | None = None
+    logits: Float[Tensor, "N K H W"],
+    mask: Int[Tensor, "N H W"],
+    *,
+    normalize: Normalize = "valid",
+    weight: Float[Tensor, "N H W"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Cross entropy summed over the pixels that have a class, divided by their number (`valid`) or by that of all pixels.
+    """Cross entropy summed over the pixels that have a class, divided by their number (`valid`) or by that of all.
 
-    `weight` scales each pixel's share in the sum, never the divisor. Without any valid pixel the loss is 0 and connected.
+    `weight` scales each pixel's share in the sum, never the divisor. Without a valid pixel the loss is 0 and connected.
     """
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
     return average(loss, mask != IGNORE, normalize=normalize, weight=weight)
@@ -44,7 +48,7 @@ def mean_squared_error(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "
 def sigmoid_focal(
     logits: Float[Tensor, "N K H W"], label: Int[Tensor, "N H W"], *, alpha: float = 0.5, gamma: float = 0.5
 ) -> Float[Tensor, "N H W"]:
-    """The sigmoid focal loss of each pixel, the mean over the classes, as mmcv computes it (Lin et al., ICCV 2017, arXiv 1708.02002).
+    """The sigmoid focal loss of each pixel, the mean over the classes, as in mmcv (Lin et al., arXiv 1708.02002).
 
     Powers are taken in the logarithm: the gradient of (1 - p)^0.5 as written is infinite where p rounds to 1.
     """
@@ -57,16 +61,23 @@ def sigmoid_focal(
 
 
 def average(
-    loss: Float[Tensor, "N H W"], valid: Bool[Tensor, "N H W"], *, normalize: Normalize = "valid", weight: Float[Tensor, "N H W"] | None = None
+    loss: Float[Tensor, "N H W"],
+    valid: Bool[Tensor, "N H W"],
+    *,
+    normalize: Normalize = "valid",
+    weight: Float[Tensor, "N H W"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The sum over the valid pixels, weighted, divided by the number of valid pixels or of all. 0 and connected if none is valid."""
+    """The weighted sum over the valid pixels by their number or that of all. 0 and connected if none is valid."""
     loss = torch.where(valid, loss, 0.0)
     total = (loss if weight is None else loss * weight).sum()
     return total / loss.numel() if normalize == "all" else total / count_over_workers(valid.sum())
 
 
 def count_over_workers(count: Int[Tensor, ""]) -> Float[Tensor, ""]:
-    """The mean of a count over the workers, at least 1. Dividing by it makes the average of the workers' gradients that of the whole batch."""
+    """The mean of a count over the workers, at least 1.
+
+    Dividing by it makes the average of the workers' gradients that of the whole batch.
+    """
     count = count.float()
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)

@@ -1,7 +1,7 @@
 """Mixing two batches of images: by blending everywhere, or by pasting a region. Pure functions.
 
-GuidedMix-Net blends a labeled with an unlabeled image (arXiv 2106.15064, 2112.14015). CutMix for segmentation: French et al.,
-BMVC 2020, arXiv 1906.01916. ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936.
+GuidedMix-Net blends a labeled with an unlabeled image (arXiv 2106.15064, 2112.14015).
+CutMix: French et al., BMVC 2020, arXiv 1906.01916. ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936.
 """
 
 from __future__ import annotations
@@ -29,15 +29,19 @@ def _share(value: tuple[float, float]) -> tuple[float, float]:
 class CutMix(Config):
     """The box that CutMix pastes. The defaults are UniMatch's."""
 
-    area: Annotated[Range, AfterValidator(_share)] = Field((0.02, 0.4), description="of the box, as a share of the image, drawn uniformly")
-    aspect: Range = Field((0.3, 3.33), description="height by width, in units of the image's own, drawn uniformly in the logarithm")
+    area: Annotated[Range, AfterValidator(_share)] = Field(
+        (0.02, 0.4), description="of the box, as a share of the image, drawn uniformly"
+    )
+    aspect: Range = Field(
+        (0.3, 3.33), description="height by width, in units of the image's own, drawn uniformly in the logarithm"
+    )
     probability: float = Field(0.5, ge=0, le=1, description="that an image gets a box at all")
 
 
 def draw_lambda(generator: torch.Generator, cap: float) -> float:
     """The labeled image's share of a mixed one: uniform in [0, cap).
 
-    The released code draws u ~ Beta(1, 1) and redraws min(u, 1 - u) until it is below the cap; this is that distribution.
+    The released code draws u ~ Beta(1, 1) and redraws min(u, 1 - u) until it is below the cap: the same distribution.
     """
     if not 0 < cap <= 0.5:
         raise ValueError(f"cap={cap}: expected a number in (0, 0.5]")
@@ -63,12 +67,14 @@ def paste(
 
 def mix_pseudo(source: Pseudo, target: Pseudo, region: Bool[Tensor, "N H W"]) -> Pseudo:
     """`target` with all that `source` claims inside `region`: label, confidence, validity and probability together."""
-    both = source.probability is not None and target.probability is not None
+    probability = None
+    if source.probability is not None and target.probability is not None:
+        probability = paste(source.probability, target.probability, region)
     return Pseudo(
         label=torch.where(region, source.label, target.label),
         confidence=torch.where(region, source.confidence, target.confidence),
         valid=torch.where(region, source.valid, target.valid),
-        probability=paste(source.probability, target.probability, region) if both else None,
+        probability=probability,
     )
 
 
@@ -85,7 +91,7 @@ def cutmix_boxes(
     box: CutMix,
     device: torch.device | str = "cpu",
 ) -> Bool[Tensor, "N H W"]:
-    """One box inside each of `n` images, or none. A box that would be longer than the image is made wider instead, of the same area."""
+    """One box inside each of `n` images, or none. A box that would leave the image is reshaped, keeping its area."""
     height, width = size
     draw = torch.rand(n, 5, generator=generator).to(device, non_blocking=True)
     area = box.area[0] + (box.area[1] - box.area[0]) * draw[:, 0]
@@ -100,7 +106,7 @@ def cutmix_boxes(
 
 
 def classmix_regions(generator: torch.Generator, label: Int[Tensor, "N H W"]) -> Bool[Tensor, "N H W"]:
-    """In each image the pixels of half of its classes, rounded down, as ClassMix draws them. Ignored pixels belong to no class."""
+    """In each image the pixels of half of its classes, rounded down as in ClassMix. Ignored pixels have no class."""
     pixels = label.flatten(1)
     present = torch.zeros(len(label), IGNORE + 1, device=label.device).scatter(1, pixels, 1.0)
     present[:, IGNORE] = 0

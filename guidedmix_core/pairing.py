@@ -1,7 +1,7 @@
 """Which labeled image guides which unlabeled one.
 
-The paper pairs similar images by a feature-alignment objective (arXiv 2106.15064), of which the abstracts say no more; the
-released code pairs at random. The measures here are ours, and the choice carries no gradient.
+The paper pairs similar images by a feature-alignment objective (arXiv 2106.15064), of which its abstract says no more;
+the released code pairs at random. The measures here are ours, and the choice carries no gradient.
 """
 
 from __future__ import annotations
@@ -27,6 +27,21 @@ def embed(pooled: Float[Tensor, "N D"], mode: Similarity, align_head: nn.Module 
         assert align_head is not None
         return align_head(pooled).float().sigmoid()
     return F.normalize(pooled, dim=1) if mode == "feature_cos" else pooled
+
+
+def choose_guides(
+    wanted: Float[Tensor, "U E"],
+    offered: Float[Tensor, "P E"],
+    mode: Similarity,
+    generator: torch.Generator,
+    *,
+    one_to_one: bool,
+) -> Int[Tensor, "U"]:
+    """The index of the guide of each unlabeled image: at random, or the most similar one."""
+    if mode == "random":
+        return random_guides(generator, len(offered), len(wanted)).to(wanted.device, non_blocking=True)
+    cost = costs(wanted, offered, mode)
+    return assign(cost) if one_to_one else cost.argmin(1)
 
 
 def costs(unlabeled: Float[Tensor, "U E"], labeled: Float[Tensor, "P E"], mode: Similarity) -> Float[Tensor, "U P"]:

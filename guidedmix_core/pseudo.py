@@ -10,7 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from guidedmix_core.batch import IGNORE, Pseudo
-from guidedmix_core.losses import Normalize, average, kl_divergence, mean_squared_error, sigmoid_focal, soft_cross_entropy
+from guidedmix_core.losses import (
+    Normalize,
+    average,
+    kl_divergence,
+    mean_squared_error,
+    sigmoid_focal,
+    soft_cross_entropy,
+)
 
 Decoupling = Literal["none", "logit_sub", "logit", "probability"]
 PixelLoss = Literal["ce", "focal", "mse", "kl"]
@@ -25,7 +32,7 @@ def predict_pseudo(logits: Float[Tensor, "N K H W"], valid: Bool[Tensor, "N H W"
 
 
 def confident(pseudo: Pseudo, threshold: float) -> Bool[Tensor, "N H W"]:
-    """Where a pseudo mask counts: pixels that exist and are claimed with at least this probability. 0 keeps all of them."""
+    """Where a pseudo mask counts: pixels that exist, claimed with at least this probability. 0 keeps all that exist."""
     return pseudo.valid & (pseudo.confidence >= threshold)
 
 
@@ -43,8 +50,8 @@ def decouple(
 ) -> Float[Tensor, "N K H W"]:
     """The logits of the unlabeled image: those of the mixed one without the share `lam` of the labeled one.
 
-    `logit_sub`: z_m - lam z_l, as released; its scale is about (1 - lam) that of a prediction. `logit`: the same over 1 - lam.
-    `probability`: the logarithm of `decouple_probability`; with a truth, that is subtracted instead of the labeled prediction.
+    `logit_sub`: z_m - lam z_l, as released, about 1 - lam times a prediction in scale. `logit`: that over 1 - lam.
+    `probability`: the logarithm of `decouple_probability`; a truth, if given, replaces the labeled prediction.
     """
     mixed, labeled = mixed.float(), labeled.float()
     if kind == "none":
@@ -59,7 +66,7 @@ def decouple(
 def decouple_probability(
     mixed: Float[Tensor, "N K H W"], labeled: Float[Tensor, "N K H W"], lam: float
 ) -> Float[Tensor, "N K H W"]:
-    """P_m - lam P_l, cut off at 0, normalized to 1. Before the cut it sums to 1 - lam, so for lam < 1 no pixel is left empty."""
+    """P_m - lam P_l, cut off at 0 and normalized. It sums to 1 - lam before the cut: for lam < 1 no pixel is empty."""
     rest = (mixed - lam * labeled).clamp(min=0)
     return rest / rest.sum(1, keepdim=True)
 
@@ -94,7 +101,9 @@ def teach(
     return average(pixels, pseudo.valid, normalize=normalize, weight=weight)
 
 
-def shrink(pixels: Int[Tensor, "N H W"] | Bool[Tensor, "N H W"], size: tuple[int, int]) -> Int[Tensor, "N h w"] | Bool[Tensor, "N h w"]:
+def shrink(
+    pixels: Int[Tensor, "N H W"] | Bool[Tensor, "N H W"], size: tuple[int, int]
+) -> Int[Tensor, "N h w"] | Bool[Tensor, "N h w"]:
     """A mask or region at another size, each pixel from the nearest one."""
     if tuple(pixels.shape[1:]) == size:
         return pixels

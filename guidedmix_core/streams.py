@@ -35,18 +35,18 @@ class Pool:
 
 
 class Reader:
-    """Takes crops out of a pool, onto a device."""
+    """Takes crops, which lie on its device, out of a pool."""
 
     def __init__(self, padding: tuple[float, float, float], device: torch.device) -> None:
         self.device = device
         self.padding = torch.tensor(padding, device=device)
 
     def images(self, pool: Pool, chosen: Sequence[int], crops: Crops) -> Float[Tensor, "N C H W"]:
-        return resample_image(self._windows([pool.images[pool.index[i]] for i in chosen], crops), crops.to(self.device), self.padding)
+        return resample_image(self._windows([pool.images[pool.index[i]] for i in chosen], crops), crops, self.padding)
 
     def masks(self, pool: Pool, chosen: Sequence[int], crops: Crops) -> Int[Tensor, "N H W"]:
         assert pool.masks is not None, "the masks of this pool are withheld"
-        return resample_mask(self._windows([pool.masks[i] for i in chosen], crops), crops.to(self.device))
+        return resample_mask(self._windows([pool.masks[i] for i in chosen], crops), crops)
 
     def _windows(self, arrays: Sequence[np.ndarray], crops: Crops) -> Tensor:
         """What the crops need of each array, in one canvas; the rest of the canvas is never read."""
@@ -109,7 +109,7 @@ class TrainingStream:
         if config.augment.max_class_share < 1:
             again = torch.rand(augment.TRIES - 1, size, augment.DRAWS, generator=stream)[:, mine]
             draws = self._balanced(chosen, torch.cat([draws.unsqueeze(0), again]))
-        crops = augment.random_crops(self.labeled.sizes(chosen), draws, config.augment)
+        crops = augment.random_crops(self.labeled.sizes(chosen), draws, config.augment).to(self.reader.device)
         image = self.reader.images(self.labeled, chosen, crops)
         return self._weak("labeled", step, mine, image, crops), self.reader.masks(self.labeled, chosen, crops)
 
@@ -118,10 +118,10 @@ class TrainingStream:
         mine = self._mine(size, part)
         chosen = self._chosen(name, step, size)[mine]
         draws = torch.rand(size, augment.DRAWS, generator=generator(config.seed, f"augment/{name}", step))[mine]
-        crops = augment.random_crops(self.unlabeled.sizes(chosen), draws, config.augment)
+        crops = augment.random_crops(self.unlabeled.sizes(chosen), draws, config.augment).to(self.reader.device)
         weak = self._weak(name, step, mine, self.reader.images(self.unlabeled, chosen, crops), crops)
         strong = tuple(self._strong(name, view, step, mine, weak, crops) for view in range(self.views.strong))
-        return Unlabeled(weak, strong, crops.to(self.reader.device).inside())
+        return Unlabeled(weak, strong, crops.inside)
 
     def _weak(self, name: str, step: int, mine: slice, image: Float[Tensor, "N C H W"], crops: Crops) -> Float[Tensor, "N C H W"]:
         if not self.config.augment.weak_color:
@@ -141,7 +141,7 @@ class TrainingStream:
         """Colors change inside the image only."""
         if crops.fit:
             return image
-        return torch.where(crops.to(self.reader.device).inside().unsqueeze(1), image, self.reader.padding[:, None, None])
+        return torch.where(crops.inside.unsqueeze(1), image, self.reader.padding[:, None, None])
 
     def _balanced(self, chosen: Sequence[int], draws: Float[Tensor, "T N 4"]) -> Float[Tensor, "N 4"]:
         assert self.labeled.masks is not None

@@ -76,7 +76,7 @@ def train(
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
     from orchestrator.console import RunConsole
-    from orchestrator.executors.single import train_one
+    from orchestrator.single import train_one
     from orchestrator.folder import StudyFolder
     from orchestrator.report import write_report
     from orchestrator.tracking import tracker

@@ -8,8 +8,10 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
@@ -103,6 +105,50 @@ class StudyConsole(Listener):
         partly = sum(self.steps.get(record.fingerprint, 0) / record.steps for record in records if record.state == "running")
         work, passed = done + partly, time.monotonic() - self.started
         return passed * (self.planned - self.already - work) / work if work > 0.5 else None
+
+
+class RunConsole(Listener):
+    """One run: a line with step and losses, and one line each evaluation that stays."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.completed}/{task.total}"),
+            BarColumn(40),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}", style="dim"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.read_at = 0.0
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self.console.print(Text(f"{title(record)}  {record.fingerprint}  {record.steps} steps"))
+        self.bar.start()
+
+    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
+        """Reads the losses twice a second at most: reading waits for the device."""
+        if self.bar.disable or time.monotonic() - self.read_at < 0.5:
+            return
+        self.read_at = time.monotonic()
+        shown = "  ".join(f"{name} {float(loss):.3f}" for name, loss in losses.items())
+        if self.task is None:
+            self.task = self.bar.add_task("", total=steps, losses=shown)
+        self.bar.update(self.task, completed=step, losses=shown)
+
+    def trial_reported(self, record: TrialRecord, metrics: Mapping[str, Any]) -> None:
+        parts = [f"step {metrics['step']:>6}/{record.steps}", f"loss {metrics.get('train/loss', float('nan')):.3f}"]
+        parts.append(f"mIoU {100 * metrics['val/miou']:5.1f}")
+        if metrics.get("pseudo/coverage") is not None:
+            precision = metrics.get("pseudo/precision")
+            shown = "-" if precision is None or precision != precision else f"{100 * precision:.1f}"
+            parts.append(f"pseudo masks: {100 * metrics['pseudo/coverage']:.0f} % kept, {shown} % right")
+        self.console.print("  ".join(parts), soft_wrap=True)
+
+    def study_ended(self) -> None:
+        self.bar.stop()
 
 
 def title(record: TrialRecord) -> str:

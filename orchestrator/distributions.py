@@ -10,8 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from guidedmix_core.components import Config
-from guidedmix_core.fields import Tuple
+from guidedmix_core import Config, Tuple
 
 
 class Domain(Config, ABC):

@@ -102,8 +102,8 @@ class Driver:
                 return job
         while not self._search_is_over:
             if (proposal := self.search.ask()) is None:
-                self._search_is_over = not self.out
-                return None
+                self._search_is_over = True
+                break
             config = build(override(self.base, proposal.params, f"trial {proposal.number}"))
             job = Job(proposal.number, "trial", None, proposal.params, config, self._place(config))
             if job := self._hand_out(job):
@@ -134,9 +134,12 @@ class Driver:
         _check_canary(job, record)
 
     def finish(self) -> None:
-        """The study is over if nothing is left to run."""
-        if not self.out and self.next() is None:
-            self.folder.append({"event": "study_ended"})
+        """The study is over if nothing is left to run. A small space may have had fewer runs than were asked for."""
+        if self.out or not self._search_is_over:
+            return
+        request = self.folder.request()
+        self.folder.claim({**request, "planned": len(self.folder.trials())}, request["identity"])
+        self.folder.append({"event": "study_ended"})
 
     def close(self) -> None:
         self._tell("study_ended")

@@ -62,16 +62,23 @@ def importances(
     count, top = len(values), top_share(len(values))
     distributions = _distributions(params, logarithmic)
     if count < MIN_TRIALS:
-        return Importances((), count, top, f"Parameter importance needs at least {MIN_TRIALS} finished trials; there are {count}.")
+        return Importances(
+            (), count, top, f"Parameter importance needs at least {MIN_TRIALS} finished trials; there are {count}."
+        )
     if not distributions:
         return Importances((), count, top, "No parameter took more than one value, so none can be important.")
     if len(set(values)) == 1:
-        return Importances((), count, top, "All finished trials have the same objective, so no parameter can be important.")
+        return Importances(
+            (), count, top, "All finished trials have the same objective, so no parameter can be important."
+        )
     trials = [_trial(each, value, distributions) for each, value in zip(params, values, strict=True)]
     rng = np.random.default_rng(0)
     with _quiet():
         shares = _shares(trials, list(distributions), mode, top)
-        drawn = [_shares([trials[i] for i in rng.integers(count, size=count)], list(distributions), mode, top) for _ in range(resamples)]
+        drawn = [
+            _shares([trials[i] for i in rng.integers(count, size=count)], list(distributions), mode, top)
+            for _ in range(resamples)
+        ]
     tails = ((1 - coverage) / 2, (1 + coverage) / 2)
     rows = [_row(path, share, np.quantile([each[path] for each in drawn], tails)) for path, share in shares.items()]
     return Importances(tuple(sorted(rows, key=lambda row: -row.share)), count, top)
@@ -87,7 +94,9 @@ def _row(path: str, share: float, interval: np.ndarray) -> Importance:
     return Importance(path, share, float(min(interval[0], share)), float(max(interval[1], share)))
 
 
-def _shares(trials: Sequence[FrozenTrial], paths: list[str], mode: Literal["max", "min"], top: float) -> dict[str, float]:
+def _shares(
+    trials: Sequence[FrozenTrial], paths: list[str], mode: Literal["max", "min"], top: float
+) -> dict[str, float]:
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     study.add_trials(trials)
     seen = [path for path in paths if any(path in trial.params for trial in trials)]

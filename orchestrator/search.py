@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from orchestrator.distributions import Choice, Domain, Int, Log, Parameters, Quantized
+from orchestrator.distributions import Parameters
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, curves, load_trials
+from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, rung_step, suggested
 from orchestrator.space import grid, is_active, is_countable, ordered
 from orchestrator.study import SearchStudy
 
-MAX_REPEATS = 100
+MAX_REPEATS = 10
 """Proposals in a row, beyond the number of trials, that were all asked before: then the space counts as exhausted."""
 MAX_COUNTED = 4096
 """A space of at most so many points is searched for its last free ones."""
@@ -57,8 +54,8 @@ class _Outcome:
 class Search:
     """The search as the folder tells it. One process asks, reports and tells; `steps` is the length of a run.
 
-    The caller journals each proposal as `asked`, with number, params and fingerprint, before its run begins. Numbers count
-    from 0. A proposal whose run has no result yet is handed out again by the next start, under its number.
+    The caller journals each proposal as `asked`, with number, params and fingerprint, before its run begins. A proposal
+    whose run has no result yet is handed out again by the next start, under its number. Numbers count from 0.
     """
 
     def __init__(self, study: SearchStudy, folder: StudyFolder, steps: int) -> None:
@@ -70,23 +67,25 @@ class Search:
         self._out: dict[int, Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps, by number
         self._stopped: set[int] = set()
-        self._points = deque(grid(self._parameters) if study.search.sampler == "grid" else ())
-        self._points.extendleft(reversed(study.search.start_from))
+        self._points = chain(study.search.start_from, grid(self._parameters) if study.search.sampler == "grid" else ())
+        self._free = _points_of_a_small_space(self._parameters)
         history = self._history()
-        sampler = _sampler(study, len(self._asked), [trial for trial in history if trial.state == TrialState.COMPLETE])
-        self._study = _fresh_study(folder, study, sampler, _pruner(study, steps))
+        sampler = make_sampler(
+            study, len(self._asked), [trial for trial in history if trial.state == TrialState.COMPLETE]
+        )
+        self._study = _fresh_study(folder, study, sampler, make_pruner(study, steps))
         self._study.add_trials(history)
 
     def ask(self) -> Proposal | None:
         """The next run: one that was interrupted, a start point, then what the sampler proposes.
 
-        A point is handed out once: where the sampler repeats itself, it hears the known result and proposes again. None if
-        all trials are handed out, or the space has no other point.
+        A point is handed out once: where the sampler repeats itself, it hears the known result and proposes again.
+        None if all trials are handed out, or the space has no other point.
         """
         if self._interrupted:
             return self._hand_out(self._study.ask(), self._interrupted.popleft())
         for _ in range(MAX_REPEATS + len(self._asked)):
-            if len(self._asked) >= self._request.search.trials or not self._enqueue():
+            if len(self._asked) >= self._request.search.trials or self._free == {} or not self._enqueue():
                 return None
             trial = self._study.ask()
             params = self._suggest(trial)
@@ -94,7 +93,11 @@ class Search:
             if known is None:
                 return self._hand_out(trial, Proposal(len(self._asked), params))
             self._repeat(trial, known)
-        return None
+        if not self._free:
+            return None
+        point = next(iter(self._free.values()))
+        self._study.enqueue_trial(encoded(self._parameters, point))
+        return self._hand_out(self._study.ask(), Proposal(len(self._asked), point))
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Whether the run should stop here. `value` is the first objective; a step reported twice counts once.
@@ -130,7 +133,7 @@ class Search:
                 continue
             proposal = Proposal(event["number"], event["params"])
             record = records.get(event["fingerprint"])
-            self._asked[_key(proposal.params)] = proposal
+            self._remember(proposal)
             if record is None or record.state == "running":
                 self._interrupted.append(proposal)
                 history.append(self._waiting(proposal, event["fingerprint"]))
@@ -144,8 +147,8 @@ class Search:
         return create_trial(
             state=outcome.state,
             values=outcome.values,
-            params=_encoded(self._parameters, proposal.params),
-            distributions={path: _distribution(self._parameters[path]) for path in proposal.params},
+            params=encoded(self._parameters, proposal.params),
+            distributions={path: distribution(self._parameters[path]) for path in proposal.params},
             user_attrs={"number": proposal.number},
             system_attrs=self._rungs(outcome.curve),
             intermediate_values=outcome.curve,
@@ -157,20 +160,25 @@ class Search:
         self._reported[proposal.number] = set(curve)
         return create_trial(
             state=TrialState.WAITING,
-            system_attrs={"fixed_params": _encoded(self._parameters, proposal.params), **self._rungs(curve)},
+            system_attrs={"fixed_params": encoded(self._parameters, proposal.params), **self._rungs(curve)},
             intermediate_values=curve,
         )
 
     def _hand_out(self, trial: Trial, proposal: Proposal) -> Proposal:
         self._suggest(trial)
         trial.set_user_attr("number", proposal.number)
-        self._asked[_key(proposal.params)] = proposal
+        self._remember(proposal)
         self._out[proposal.number] = trial
         self._reported.setdefault(proposal.number, set())
         return proposal
 
+    def _remember(self, proposal: Proposal) -> None:
+        self._asked[_key(proposal.params)] = proposal
+        if self._free is not None:
+            self._free.pop(_key(proposal.params), None)
+
     def _repeat(self, trial: Trial, known: Proposal) -> None:
-        """A point that was asked before gets its known result, if there is one yet, and the next proposal is a free point."""
+        """The sampler hears the result it knows, if there is one yet."""
         outcome = self._outcomes.get(known.number, _Outcome(TrialState.FAIL, None, {}))
         if outcome.state == TrialState.PRUNED:
             last = max(outcome.curve)
@@ -181,3 +189,77 @@ class Search:
         """A stopped trial's value is its last report: Optuna takes it from there."""
         values = outcome.values if outcome.state == TrialState.COMPLETE else None
         self._study.tell(trial, values, state=outcome.state)
+
+    def _enqueue(self) -> bool:
+        """The next start point, or point of the grid, that was not asked yet. False: the grid has come to its end."""
+        for point in self._points:
+            if not any(point.items() <= asked.params.items() for asked in self._asked.values()):
+                self._study.enqueue_trial(encoded(self._parameters, point))
+                return True
+        return self._request.search.sampler != "grid"
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        """The parameters that exist at this point, in the order in which conditions need them."""
+        params: dict[str, Any] = {}
+        for path in ordered(self._parameters):
+            if is_active(self._parameters[path], params):
+                params[path] = suggested(trial, path, self._parameters[path])
+        return params
+
+    def _outcome(self, record: TrialRecord) -> _Outcome:
+        """Stopped is pruned with its last value; failed, or without a finite value, is failed and has none."""
+        if record.state == "running":
+            raise ValueError(f"trial {record.number} is running: only a run that has ended can be told")
+        several = len(self._request.objectives) > 1
+        metrics = [goal.metric for goal in self._request.objectives]
+        values = [record.metrics.get(metric) for metric in metrics] if several else [record.objective]
+        curve = self._curve(record.fingerprint)
+        finite = [float(value) for value in values if value is not None and math.isfinite(value)]
+        if record.state == "failed" or len(finite) < len(values) or (several and record.state == "stopped"):
+            return _Outcome(TrialState.FAIL, None, curve)
+        if record.state == "stopped":
+            return _Outcome(TrialState.PRUNED, finite, {**curve, record.step: finite[0]})
+        return _Outcome(TrialState.COMPLETE, finite, curve)
+
+    def _curve(self, fingerprint: str) -> dict[int, float]:
+        """The first objective by step. Optuna keeps no curves of several objectives."""
+        if len(self._request.objectives) > 1:
+            return {}
+        metric = self._request.objectives[0].metric
+        return {row["step"]: row[metric] for row in curves(self._folder, fingerprint) if metric in row}
+
+    def _rungs(self, curve: Mapping[int, float]) -> dict[str, float]:
+        """The value with which a run entered each rung, where Optuna's successive halving looks for it."""
+        if self._request.scheduler.name != "asha":
+            return {}
+        rungs: dict[str, float] = {}
+        for step in sorted(curve):
+            while rung_step(self._request, self._steps, len(rungs)) <= step < self._steps:
+                rungs[f"completed_rung_{len(rungs)}"] = curve[step]
+        return rungs
+
+
+def _fresh_study(folder: StudyFolder, study: SearchStudy, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
+    path = folder.optuna_journal
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed driver leaves it; the study has its own lock
+    return optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        study_name=folder.name,
+        directions=["maximize" if goal.mode == "max" else "minimize" for goal in study.objectives],
+        sampler=sampler,
+        pruner=pruner,
+    )
+
+
+def _points_of_a_small_space(parameters: Parameters) -> dict[str, dict[str, Any]] | None:
+    """All points by their key; None if they can't be counted or are many."""
+    if not is_countable(parameters):
+        return None
+    points = list(islice(grid(parameters), MAX_COUNTED + 1))
+    return {_key(point): point for point in points} if len(points) <= MAX_COUNTED else None
+
+
+def _key(params: Mapping[str, Any]) -> str:
+    """Equal for equal points. On one base, different points are different runs."""
+    return json.dumps(params, sort_keys=True)

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from guidedmix_core.config import RunConfig
-from guidedmix_core.errors import ConfigError, nearest
-from guidedmix_core.schema import build
-from guidedmix_core.sources import Tree, override
+from guidedmix_core import ConfigError, RunConfig, Tree, build, nearest, override
 from orchestrator.distributions import Domain, Parameters
 
 if TYPE_CHECKING:

@@ -10,13 +10,22 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from guidedmix_core.components import Config
-from guidedmix_core.config import RunConfig
-from guidedmix_core.errors import ConfigError, nearest
-from guidedmix_core.fields import Tuple
-from guidedmix_core.schema import build, dump
-from guidedmix_core.sources import Tree, override, parse_changes, read_run, read_yaml, resolve
-from orchestrator.distributions import Distribution
+from guidedmix_core import (
+    Config,
+    ConfigError,
+    RunConfig,
+    Tree,
+    Tuple,
+    build,
+    dump,
+    nearest,
+    override,
+    parse_changes,
+    read_run,
+    read_yaml,
+    resolve,
+)
+from orchestrator.distributions import Choice, Distribution
 from orchestrator.space import check_conditions, check_space, check_start, is_countable, refuse
 
 COMMAND_LINE = "command line"
@@ -100,7 +109,7 @@ class SearchStudy(Config):
     def _parts_fit(self) -> Self:
         sampler = self.search.sampler
         several = len(self.objectives) > 1
-        numbers = [path for path, parameter in self.parameters.items() if type(parameter).__name__ != "Choice"]
+        numbers = [path for path, parameter in self.parameters.items() if not isinstance(parameter, Choice)]
         if several and self.scheduler.name != "none":
             refuse(
                 f"{self.scheduler.name} ranks by one objective; with several of them give scheduler.name=none",

@@ -26,6 +26,7 @@ from guidedmix_core import (
     dump,
     fingerprint,
     open_data,
+    palette_image,
     train,
 )
 from orchestrator.failures import Failure, classify
@@ -45,8 +46,6 @@ from orchestrator.study import Objective
 
 OnReport = Callable[[int, dict[str, float]], bool]
 Progress = Callable[[int, int, Mapping[str, Tensor]], None]
-
-IGNORED_COLOR = (255, 255, 255)
 
 
 def hand_out(
@@ -104,6 +103,16 @@ def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto"
     """What the other ranks of a trial do: the same run, without a word. It raises what the run raises."""
     if not folder.result.exists():
         train(config, _Silent(), Checkpoints(folder.checkpoint), device=device)
+
+
+def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> TrialRecord:
+    """The record of a trial whose process died before it could write one; the driver writes it."""
+    with folder.running():
+        if not folder.result.exists():
+            started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
+            end = _failed_end(config, folder, classify(error))
+            write_json(folder.result, {"fingerprint": fingerprint(config), **end, "started": started, "ended": now()})
+    return load_trial(folder)
 
 
 class _Silent:
@@ -245,13 +254,10 @@ def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> Non
     file = io.BytesIO()
     np.savez_compressed(file, ids=np.array(result.ids), counts=result.counts)
     write_atomic(folder.counts, file.getvalue())
-    colors = [channel for color in config.data.classes().palette for channel in color]
-    palette = colors + [0] * (3 * 255 - len(colors)) + list(IGNORED_COLOR)
+    classes = config.data.classes()
     for panel in result.panels:
-        for kind in ("image", "prediction", "truth"):
-            picture = Image.fromarray(getattr(panel, kind))
-            if kind != "image":
-                picture.putpalette(palette)
+        masks = {kind: palette_image(getattr(panel, kind), classes) for kind in ("prediction", "truth")}
+        for kind, picture in {"image": Image.fromarray(panel.image), **masks}.items():
             file = io.BytesIO()
             picture.save(file, format="png")
             write_atomic(folder.panels / f"{panel.id.replace('/', '_')}_{kind}.png", file.getvalue())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Literal
+from typing import Literal, cast
 
 import timm
 from jaxtyping import Float
 from pydantic import Field, field_validator
+from timm.models import FeatureInfo
 from torch import Tensor
 
 from guidedmix_core.backbones import Backbone, Pyramid
@@ -43,11 +44,11 @@ class Timm(Backbone):
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        return _HALF if self.weights == "bundled" else timm.get_pretrained_cfg(self.model).mean
+        return self._colors()[0]
 
     @property
     def std(self) -> tuple[float, float, float]:
-        return _HALF if self.weights == "bundled" else timm.get_pretrained_cfg(self.model).std
+        return self._colors()[1]
 
     def build(self) -> Pyramid:
         """ConfigError if the weights can't be had, or if the model gives no maps at this output stride."""
@@ -58,8 +59,13 @@ class Timm(Backbone):
             load(network.maps, self.model, source, f"segmentor.backbone.weights={self.weights}")
         return network
 
-
-_HALF = (0.5, 0.5, 0.5)
+    def _colors(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        if self.weights == "bundled":
+            return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+        config = timm.get_pretrained_cfg(self.model)
+        assert config is not None, self.model
+        (red, green, blue), (red_std, green_std, blue_std) = config.mean, config.std
+        return (red, green, blue), (red_std, green_std, blue_std)
 
 
 class _Network(Pyramid):
@@ -70,8 +76,9 @@ class _Network(Pyramid):
             self.maps = timm.create_model(model, features_only=True, output_stride=output_stride)
         except (TypeError, RuntimeError, AssertionError) as error:  # timm has no single way to refuse
             raise ConfigError(f"{problem}: {error}") from error
-        self.channels = tuple(self.maps.feature_info.channels())
-        self.strides = tuple(self.maps.feature_info.reduction())
+        info = cast(FeatureInfo, self.maps.feature_info)
+        self.channels = tuple(info.channels())
+        self.strides = tuple(info.reduction())
         if self.strides[-1] != output_stride:
             raise ConfigError(f"{problem}, but at {self.strides}")
 

@@ -1,22 +1,30 @@
 """The sections of GuidedMix-Net's configuration.
 
-Values marked [1A], [1D] and [8.3] come from the project's dossier: the released code, our definition of the paper's method, and
-the starting values that measurements on real images suggest. Defaults are [8.3] where it says something, else [1D].
+What the abstracts leave open is ours. A description says what the released code does where the default differs.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
+from jaxtyping import Bool, Float
 from pydantic import Field
+from torch import Tensor
 
+from guidedmix_core.batch import Pseudo
 from guidedmix_core.components import Config
 from guidedmix_core.fields import Ramp, Weight
 from guidedmix_core.losses import Normalize
+from guidedmix_core.modules.conv import Norm
+from guidedmix_core.modules.mitrans import MITrans
 from guidedmix_core.pairing import Similarity
-from guidedmix_core.pseudo import Decoupling, PixelLoss
+from guidedmix_core.pseudo import Decoupling, PixelLoss, teach
 
 Level = Literal["none", "image", "c5", "aspp"]
+
+LARGE = 100_000_000  # parameters; a ResNet-101 has 45 million
+_log = logging.getLogger(__name__)
 
 
 class Mix(Config):
@@ -39,7 +47,9 @@ class Pairing(Config):
     alignment_weight: Weight = Field(
         0.1, description="of the classifier that reads the present classes from C5; class_prob_l2 compares its outputs"
     )
-    align_backbone: bool = Field(False, description="the alignment term trains the backbone too, not its classifier alone")
+    align_backbone: bool = Field(
+        False, description="the alignment term trains the backbone too, not only its classifier"
+    )
 
 
 class Refine(Config):
@@ -47,9 +57,17 @@ class Refine(Config):
 
     depth: int = Field(1, ge=0, description="number of blocks; 0, as in every released configuration: none")
     where: Literal["pre_bottleneck", "post_bottleneck"] = Field(
-        "post_bottleneck", description="on the concatenated ASPP (tap aspp; large) or on the context (tap context)"
+        "post_bottleneck", description="on the context, or on the map before it (the concatenated ASPP: large)"
     )
     residual: Literal["none", "rezero"] = Field("rezero", description="rezero: x + gamma block(x), gamma is 0 at first")
+    norm: Norm = Field("batch", description="of its convolutions; released block: none")
+
+    def build(self, channels: int) -> MITrans:
+        """New blocks. One before the bottleneck is large: 249 million parameters at 2560 channels."""
+        module = MITrans(channels, self.depth, residual=self.residual, norm=self.norm)
+        if (size := sum(parameter.numel() for parameter in module.parameters())) > LARGE:
+            _log.warning("method.mitrans: %d million parameters at %d channels", size // 10**6, channels)
+        return module
 
 
 class Decouple(Config):
@@ -63,14 +81,14 @@ class Decouple(Config):
     subtract: Literal["prediction", "truth"] = Field(
         "prediction", description="what is subtracted; the truth only from probabilities"
     )
-    detach_labeled: bool = Field(True, description="the subtracted prediction carries no gradient; released code: it does")
+    detach_labeled: bool = Field(True, description="what is subtracted carries no gradient; released code: it does")
 
 
 class PseudoMask(Config):
     """Which of the target's pixels are taught."""
 
     target: Literal["hard", "soft"] = Field("hard", description="the most probable class, or all probabilities")
-    threshold: float = Field(0.9, ge=0, le=1, description="a pixel claimed with less probability teaches nothing; 0: all do")
+    threshold: float = Field(0.9, ge=0, le=1, description="a less probable pixel teaches nothing; 0: all do")
     keep_padding: bool = Field(False, description="padding is taught like any pixel, as in the released code")
 
 
@@ -85,3 +103,10 @@ class UnlabeledLoss(Config):
     )
     focal_alpha: float = Field(0.5, ge=0, le=1)
     focal_gamma: float = Field(0.5, ge=0)
+
+    def of(
+        self, logits: Float[Tensor, "N K h w"], pseudo: Pseudo, kept: Bool[Tensor, "N h w"], *, soft: bool
+    ) -> Float[Tensor, ""]:
+        """The loss of the logits against a pseudo mask."""
+        rule = {"loss": self.loss, "soft": soft, "normalize": self.normalize}
+        return teach(logits, pseudo, kept.float(), **rule, alpha=self.focal_alpha, gamma=self.focal_gamma)

@@ -1,4 +1,4 @@
-"""The networks of GuidedMix-Net: a student, what only its mixed branch has, and what chooses the guides."""
+"""The networks of GuidedMix-Net: a student, what only its mixed branch has; and what they see in a step."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from guidedmix_core.batch import Pseudo
 from guidedmix_core.methods import Student
 from guidedmix_core.methods._guidedmix_fields import Level
 from guidedmix_core.modules.mitrans import MITrans
@@ -33,6 +34,27 @@ class Seen:
         return Seen(self.image[index], self.pooled[index], maps, self.logits[index])
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """Unlabeled images mixed with their guides: the guides' share, their masks, and what the mixed branch says."""
+
+    lam: float
+    guide: Seen
+    truth: Int[Tensor, "U H W"]
+    logits: Float[Tensor, "U K _ _"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the terms of unlabeled images are made of. Without mixing, `mixed` is None: the plain prediction teaches."""
+
+    weak: Seen
+    student: Seen
+    region: Bool[Tensor, "U H W"] | None
+    mixed: Mixed | None
+    pseudo: Pseudo
+
+
 def see(network: SegmentationNetwork, images: Sequence[Float[Tensor, "_ C H W"]], level: Level) -> list[Seen]:
     """One backbone pass over all images together, then the head on each group by itself.
 
@@ -53,7 +75,7 @@ def see(network: SegmentationNetwork, images: Sequence[Float[Tensor, "_ C H W"]]
 
 
 class MixedBranch(Student):
-    """The student, and how its mixed branch differs: MITrans after one tap, and maybe a head of its own after the ASPP."""
+    """The student, and how its mixed branch differs: MITrans after one tap, and maybe a head from the bottleneck on."""
 
     def __init__(
         self,
@@ -84,7 +106,7 @@ class MixedBranch(Student):
 class GuidedNetworks(MixedBranch):
     """The student is what is evaluated; all else serves training only.
 
-    `teacher` is an average of student and mixed branch, `align_head` reads classes from C5, `queue` remembers labeled crops.
+    `teacher` averages student and mixed branch, `align_head` reads classes from C5, `queue` remembers labeled crops.
     """
 
     def __init__(

@@ -1,25 +1,23 @@
 """GuidedMix-Net: labeled images guide the pseudo masks of unlabeled ones that are mixed with them.
 
-Tu, Huang, Zhang, Wen, Zhang: GuidedMix-Net, arXiv 2106.15064, and AAAI 2022, arXiv 2112.14015; released code
-yh-pengtu/GuidedMix-Net. The algorithm, with f the student and g its mixed branch (f with MITrans, or with a head of its own):
+Tu et al., GuidedMix-Net, arXiv 2106.15064, and AAAI 2022, arXiv 2112.14015. Released code: yh-pengtu/GuidedMix-Net.
+The algorithm, with f the student and g its mixed branch (f with MITrans, or with a head of its own):
 
-    lam     ~ U(0, lambda_max);  guide = the labeled image for each unlabeled one
-    z_l, z_u = f(x_l), f(x_u)                                  one backbone pass, two head passes
-    z_m     = g(lam x_l[guide] + (1 - lam) x_u)                mixed as images, or as maps at a tap
-    d       = decouple(z_m, z_l[guide], lam)                   what remains of the unlabeled image
+    lam ~ U(0, lambda_max),  guide = the labeled image for each unlabeled one
+    z_l, z_u = f(x_l), f(x_u)                              one backbone pass, two head passes
+    z_m      = g(lam x_l[guide] + (1 - lam) x_u)           mixed as images, or as maps at a tap
+    d        = decouple(z_m, z_l[guide], lam)              what remains of the unlabeled image
 
-    mixed_teaches (the abstracts)                       L = CE(z_l, y_l) + w loss(z_u, sg(d)) + w_m lam CE(z_m, y_l[guide])
-    plain_teaches (the released code)                   L = CE(z_l, y_l) + w loss(d, sg(z_u))
+    mixed_teaches (the abstracts):        L = CE(z_l, y_l) + w loss(z_u, sg(d)) + w_m lam CE(z_m, y_l[guide])
+    plain_teaches (the released code):    L = CE(z_l, y_l) + w loss(d, sg(z_u))
 
-The two readings differ in more than the direction; every difference is a field, and the presets `guidedmix_paper` and
-`guidedmix_official` name both. The result is the student alone: MITrans and the second head are left out of evaluation.
+The two readings differ in more than the direction. Every difference is a field; the presets `guidedmix_paper` and
+`guidedmix_official` name both sets. The result is the student alone: MITrans and the second head serve training only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,106 +26,262 @@ from torch import Tensor, nn
 
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Unlabeled, Views
 from guidedmix_core.ema import frozen_copy, in_mode, ramped, update
-from guidedmix_core.fields import Ramp, Weight
+from guidedmix_core.fields import Weight
 from guidedmix_core.losses import Normalize, cross_entropy
 from guidedmix_core.methods import Build, Method, Taught
 from guidedmix_core.methods._guidedmix_fields import Decouple, Mix, Pairing, PseudoMask, Refine, UnlabeledLoss
-from guidedmix_core.methods._guidedmix_networks import GuidedNetworks, MixedBranch, Seen, see
+from guidedmix_core.methods._guidedmix_networks import GuidedNetworks, Mixed, MixedBranch, Scene, Seen, see
+from guidedmix_core.methods._guidedmix_rules import contradictions, is_off
 from guidedmix_core.mixing import CutMix, blend_maps, cutmix_boxes, draw_lambda, mix_pseudo, partners, paste
-from guidedmix_core.modules.mitrans import MITrans
-from guidedmix_core.pairing import PairQueue, alignment_loss, assign, costs, embed, random_guides
+from guidedmix_core.pairing import PairQueue, alignment_loss, choose_guides, embed
 from guidedmix_core.pseudo import confident, decouple, predict_pseudo, shrink, teach
 from guidedmix_core.rng import At
-from guidedmix_core.segmentors import Segmentor, resize
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Unlabeled images mixed with their guides: what was mixed, and what the mixed branch says."""
-
-    lam: float
-    guide: Seen
-    truth: Int[Tensor, "U H W"]
-    logits: Float[Tensor, "U K _ _"]
+from guidedmix_core.segmentors import resize
 
 
 class GuidedMix(Method):
-    """Mixing with a labeled guide, then taking the guide out of the mixed prediction, gives the pseudo mask."""
+    """The pseudo mask of an unlabeled image is read off its mixture with a labeled one, whose part is taken out."""
 
     direction: Literal["mixed_teaches", "plain_teaches"] = Field(
-        "mixed_teaches", description="the student learns from the mixed branch (abstracts), or it from the student (code)"
+        "mixed_teaches", description="the student learns from the mixed branch (abstracts), or that from it (code)"
     )
     mix: Mix = Mix()
     pairing: Pairing = Pairing()
     mitrans: Refine = Refine()
     head_mix: Literal["shared", "separate"] = Field(
-        "shared", description="separate: the mixed branch has its own layers from the bottleneck on (released code)"
+        "shared", description="separate: the mixed branch has layers of its own from the bottleneck on (code)"
     )
     decouple: Decouple = Decouple()
     pseudo: PseudoMask = PseudoMask()
     unlabeled: UnlabeledLoss = UnlabeledLoss()
     student_view: Literal["weak", "strong", "cutmix"] = Field(
-        "weak", description="what the student sees of the unlabeled images, when the mixed branch teaches"
+        "weak", description="what the student sees of the unlabeled images when the mixed branch teaches"
     )
     cutmix: CutMix = CutMix()
     labeled_mixed_weight: Weight = Field(1.0, description="of lam CE(z_m, y_l[guide]), which trains the mixed branch")
-    mixup_weight: Weight = Field(
-        0.0, description="of (1 - lam) CE(z_m, plain pseudo mask): with the term above, mixup of labels; not in the paper"
-    )
-    mixup_threshold: float = Field(0.9, ge=0, le=1, description="confidence of the plain pseudo mask in the mixup term")
+    mixup_weight: Weight = Field(0.0, description="of (1 - lam) CE(z_m, the plain prediction of x_u); not in the paper")
+    mixup_threshold: float = Field(0.9, ge=0, le=1, description="confidence below which a pixel is not in that term")
     labeled_decoupled_weight: Weight = Field(
-        0.0, description="of lam loss(z_m - (1 - lam) z_u, sg(z_l)): computed by the released code, but not added"
+        0.0, description="of lam loss(z_m - (1 - lam) z_u, sg(z_l)), which the released code computes and does not add"
     )
     ema: float | None = Field(
-        None, ge=0, lt=1, description="an average of student and mixed branch makes the pseudo masks; null: they do"
+        None,
+        ge=0,
+        lt=1,
+        description="decay of an average of the networks that makes the pseudo masks; null: none",
     )
     normalize: Normalize = Field("valid", description="what the labeled cross entropies are divided by; code: all")
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        for problem in _problems(self):
+    def _has_no_contradiction(self) -> GuidedMix:
+        for problem in contradictions(self):
             raise ValueError(problem)
         return self
 
-    def check(self, segmentor: Segmentor, train: object) -> None:
-        if self.mix.level in ("c5", "aspp") and self.mix.level not in segmentor.taps:
-            raise ValueError(
-                f"method.mix.level={self.mix.level}: segmentor {segmentor.name!r} has the taps {', '.join(segmentor.taps)}"
-            )
+    def check(self, segmentor, train) -> None:
+        level = self.mix.level
+        if level in ("c5", "aspp") and level not in segmentor.taps:
+            taps = ", ".join(segmentor.taps)
+            raise ValueError(f"method.mix.level={level}: segmentor {segmentor.name!r} has no such tap; it has {taps}")
 
     def views(self) -> Views:
-        used = any(not _is_off(weight) for weight in self._term_weights().values())
-        return Views(unlabeled=used, strong=int(self.student_view != "weak"))
+        used = any(not is_off(weight) for weight in self._guided_weights().values())
+        return Views(unlabeled=used, strong=int(used and self.student_view != "weak"))
 
     def networks(self, build: Build) -> GuidedNetworks:
         student = build.segmentor("student")
-        context = student.taps.index("context")
-        bottleneck = student.taps[context - 1]
-        tap = bottleneck if self.mitrans.where == "pre_bottleneck" else "context"
+        before_context = student.taps[student.taps.index("context") - 1]
+        tap = before_context if self.mitrans.where == "pre_bottleneck" else "context"
         mitrans = build.module("mitrans", lambda: self.mitrans.build(student.channels[tap]))
-        mix_head = build.segmentor("mix_head").tail(bottleneck) if self.head_mix == "separate" else None
+        mix_head = build.segmentor("mix_head").tail(before_context) if self.head_mix == "separate" else None
         branch = MixedBranch(student, mitrans, tap, mix_head)
-        align_head = None
-        if self._uses_alignment():
+        align_head = queue = None
+        if not is_off(self._alignment_weight()):
             align_head = build.module("align_head", lambda: nn.Linear(student.channels["c5"], build.num_classes))
-        remembers = self.mix.level != "none" and self.pairing.scope == "queue"
-        queue = PairQueue(self.pairing.queue_size) if remembers else None
+        if self.mix.level != "none" and self.pairing.scope == "queue":
+            queue = PairQueue(self.pairing.queue_size)
         return GuidedNetworks(branch, align_head, queue, None if self.ema is None else frozen_copy(branch))
 
     def losses(self, nets: GuidedNetworks, batch: Batch, at: At) -> StepLosses:
-        weights = {name: at.weight(weight) for name, weight in self._term_weights().items()}
-        if not any(weights.values()):
+        guided = {name: at.weight(weight) for name, weight in self._guided_weights().items()}
+        weights = {"supervised": 1.0, "alignment": at.weight(self._alignment_weight()), **guided}
+        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        if guided.keys().isdisjoint(weights):
             (labeled,) = see(nets.student, [batch.image], self.mix.level)
-            terms, metrics = self._labeled_terms(nets, labeled, batch, at), {}
-        else:
-            assert batch.unlabeled is not None
-            view, region = self._student_view(batch.unlabeled, at)
-            images = [batch.image, batch.unlabeled.weak, *([] if view is None else [view])]
-            labeled, weak, *views = see(nets.student, images, self.mix.level)
-            terms = self._labeled_terms(nets, labeled, batch, at)
-            mixed = self._mix(nets, labeled, weak, batch, at, remember=True) if self.mix.level != "none" else None
-            lesson = _Lesson(self, nets, batch, labeled, weak, views[0] if views else weak, region, mixed)
-            terms |= {name: lesson.term(name) for name, weight in weights.items() if weight > 0}
-            metrics = lesson.metrics
-        weights |= {"supervised": 1.0, "alignment": at.weight(self.pairing.alignment_weight)}
-        return StepLosses(terms, {name: weights[name] for name in terms}, metrics)
+            return StepLosses(self._labeled_terms(nets, labeled, batch, weights), weights)
+        labeled, scene = self._scene(nets, batch, at)
+        terms = self._labeled_terms(nets, labeled, batch, weights)
+        guided_terms = {
+            "unlabeled": self._unlabeled,
+            "labeled_mixed": self._labeled_mixed,
+            "mixup": self._mixup,
+            "labeled_decoupled": self._labeled_decoupled,
+        }
+        terms |= {name: term(scene, batch) for name, term in guided_terms.items() if name in weights}
+        return StepLosses(terms, weights, self._metrics(nets, scene))
+
+    def after_step(self, nets: GuidedNetworks, at: At) -> None:
+        if nets.teacher is not None and self.ema is not None:
+            update(nets.teacher, nets, ramped(self.ema, at.step))
+
+    @torch.no_grad()
+    def taught(self, nets: GuidedNetworks, batch: Batch, at: At) -> Taught | None:
+        if is_off(self.unlabeled.weight):
+            return None
+        assert batch.unlabeled is not None
+        labeled, weak = see(nets.student, [batch.image, batch.unlabeled.weak], self.mix.level)
+        mixed = self._mix(nets, labeled, weak, batch, at)
+        claim, plain = (resize(logits, _size(batch.mask)) for logits in (self._claim(nets, weak, mixed), weak.logits))
+        pseudo = predict_pseudo(claim, batch.unlabeled.valid)
+        return Taught(pseudo, confident(pseudo, self.pseudo.threshold), plain.argmax(1))
+
+    def _scene(self, nets: GuidedNetworks, batch: Batch, at: At) -> tuple[Seen, Scene]:
+        """The labeled images as the student sees them, and everything about the unlabeled ones."""
+        assert batch.unlabeled is not None
+        extra, region = self._student_view(batch.unlabeled, at)
+        labeled, weak, *views = see(nets.student, [batch.image, batch.unlabeled.weak, *extra], self.mix.level)
+        mixed = self._mix(nets, labeled, weak, batch, at, remember=True)
+        claim = self._claim(nets, weak, mixed)
+        valid = torch.ones_like(batch.unlabeled.valid) if self.pseudo.keep_padding else batch.unlabeled.valid
+        pseudo = predict_pseudo(claim, shrink(valid, _size(claim)))
+        return labeled, Scene(weak, [weak, *views][-1], region, mixed, pseudo)
+
+    def _student_view(self, unlabeled: Unlabeled, at: At) -> tuple[list[Tensor], Bool[Tensor, "U H W"] | None]:
+        """The view the student learns on, if it is not the weak one, and where CutMix pasted into it."""
+        if self.student_view == "weak":
+            return [], None
+        (strong,) = unlabeled.strong
+        if self.student_view == "strong":
+            return [strong], None
+        region = cutmix_boxes(at.generator("cutmix"), len(strong), _size(strong), self.cutmix, strong.device)
+        return [paste(strong.roll(-1, 0), strong, region)], region
+
+    def _mix(
+        self, nets: GuidedNetworks, labeled: Seen, weak: Seen, batch: Batch, at: At, *, remember: bool = False
+    ) -> Mixed | None:
+        if self.mix.level == "none":
+            return None
+        lam = draw_lambda(at.shared("lambda"), self.mix.lambda_max)
+        guide, truth = self._guide(nets, labeled, weak, batch, at, remember)
+        return Mixed(lam, guide, truth, nets.mixed_logits(blend_maps(guide.maps, weak.maps, lam), self.mix.level))
+
+    def _guide(
+        self, nets: GuidedNetworks, labeled: Seen, weak: Seen, batch: Batch, at: At, remember: bool
+    ) -> tuple[Seen, Int[Tensor, "U H W"]]:
+        """The guide of each unlabeled image, and its mask. One from the queue is seen again, by the weights of now."""
+        mode, generator = self.pairing.mode, at.generator("pairing")
+        wanted, offered = (embed(side.pooled, mode, nets.align_head) for side in (weak, labeled))
+        if nets.queue is None:
+            index = choose_guides(wanted, offered, mode, generator, one_to_one=True)
+            return labeled.take(index), batch.mask[index]
+        pool = nets.queue.pool(batch.image, batch.mask, offered)
+        index = choose_guides(wanted, pool.embedding, mode, generator, one_to_one=False)
+        if remember:  # a buffer of the forward pass, as BatchNorm's statistics are
+            nets.queue.store(pool)
+        is_constant = self.decouple.detach_labeled and self.mix.level == "image"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not is_constant):
+            (guide,) = see(nets.student, [pool.image[index].to(batch.image.dtype) / 255], self.mix.level)
+        return guide, pool.mask[index].to(batch.mask.dtype)
+
+    def _claim(self, nets: GuidedNetworks, weak: Seen, mixed: Mixed | None) -> Float[Tensor, "U K _ _"]:
+        """The logits that teach."""
+        if mixed is None or self.direction == "plain_teaches":
+            return self._sized(weak.logits, _size(weak.image)).detach()
+        if nets.teacher is None:
+            return self._decoupled(mixed).detach()
+        with torch.no_grad(), in_mode(nets.teacher, training=False):
+            guide, own = see(nets.teacher.student, [mixed.guide.image, weak.image], self.mix.level)
+            logits = nets.teacher.mixed_logits(blend_maps(guide.maps, own.maps, mixed.lam), self.mix.level)
+            return self._decoupled(Mixed(mixed.lam, guide, mixed.truth, logits))
+
+    def _decoupled(self, mixed: Mixed) -> Float[Tensor, "U K _ _"]:
+        """What remains of the unlabeled images, as logits."""
+        of_mixed, of_guide = (self._sized(logits, _size(mixed.truth)) for logits in (mixed.logits, mixed.guide.logits))
+        of_guide = of_guide.detach() if self.decouple.detach_labeled else of_guide
+        truth = shrink(mixed.truth, _size(of_mixed)) if self.decouple.subtract == "truth" else None
+        return decouple(of_mixed, of_guide, mixed.lam, self.decouple.kind, truth)
+
+    def _sized(self, logits: Float[Tensor, "N K _ _"], size: tuple[int, int]) -> Float[Tensor, "N K _ _"]:
+        """Where the unlabeled loss is computed: at the image's size or the logits' own."""
+        return resize(logits, size) if self.unlabeled.resolution == "image" else logits
+
+    def _labeled_terms(
+        self, nets: GuidedNetworks, labeled: Seen, batch: Batch, weights: dict[str, float]
+    ) -> dict[str, Float[Tensor, ""]]:
+        logits = resize(labeled.logits, _size(batch.mask))
+        terms = {"supervised": cross_entropy(logits, batch.mask, normalize=self.normalize)}
+        if "alignment" in weights:
+            assert nets.align_head is not None
+            pooled = labeled.pooled if self.pairing.align_backbone else labeled.pooled.detach()
+            terms["alignment"] = alignment_loss(nets.align_head(pooled), batch.mask)
+        return terms
+
+    def _unlabeled(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+        if self.direction == "plain_teaches":
+            return self._teach(self._decoupled(_some(scene.mixed)), scene.pseudo)
+        pseudo = scene.pseudo
+        if scene.region is not None:
+            pseudo = mix_pseudo(partners(pseudo), pseudo, shrink(scene.region, _size(pseudo.label)))
+        return self._teach(self._sized(scene.student.logits, _size(batch.mask)), pseudo)
+
+    def _labeled_mixed(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+        mixed = _some(scene.mixed)
+        logits = resize(mixed.logits, _size(batch.mask))
+        return mixed.lam * cross_entropy(logits, mixed.truth, normalize=self.normalize)
+
+    def _mixup(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+        assert batch.unlabeled is not None
+        mixed, size = _some(scene.mixed), _size(batch.mask)
+        plain = predict_pseudo(resize(scene.weak.logits, size), batch.unlabeled.valid)
+        kept = confident(plain, self.mixup_threshold).float()
+        return (1 - mixed.lam) * teach(resize(mixed.logits, size), plain, kept, loss="ce", normalize=self.normalize)
+
+    def _labeled_decoupled(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+        mixed, size = _some(scene.mixed), _size(batch.mask)
+        triple = (mixed.logits, scene.weak.logits, mixed.guide.logits)
+        of_mixed, plain, of_guide = (self._sized(logits, size) for logits in triple)
+        plain = plain.detach() if self.decouple.detach_labeled else plain
+        claim = predict_pseudo(of_guide, torch.ones_like(of_guide[:, 0], dtype=torch.bool))
+        return mixed.lam * self._teach(decouple(of_mixed, plain, 1 - mixed.lam, "logit_sub"), claim)
+
+    def _teach(self, logits: Float[Tensor, "U K _ _"], pseudo: Pseudo) -> Float[Tensor, ""]:
+        kept = confident(pseudo, self.pseudo.threshold)
+        return self.unlabeled.of(logits, pseudo, kept, soft=self.pseudo.target == "soft")
+
+    @torch.no_grad()
+    def _metrics(self, nets: GuidedNetworks, scene: Scene) -> dict[str, Float[Tensor, ""]]:
+        """`leak`: the share of taught pixels that carry the guide's class where the plain prediction says another."""
+        kept = confident(scene.pseudo, self.pseudo.threshold)
+        metrics = {"kept": kept.float().mean()}
+        if scene.mixed is not None:
+            truth, label = shrink(scene.mixed.truth, _size(kept)), scene.pseudo.label
+            plain = self._sized(scene.weak.logits, _size(scene.weak.image)).argmax(1)
+            leaked = kept & (label == truth) & (label != plain)
+            metrics["leak"] = leaked.sum() / kept.sum().clamp(min=1)
+            metrics["lambda"] = torch.full_like(metrics["kept"], scene.mixed.lam)
+        if gammas := nets.mitrans.gammas():
+            metrics["gamma"] = torch.stack(gammas).abs().mean().float()
+        return metrics
+
+    def _guided_weights(self) -> dict[str, Weight]:
+        """Of the terms that need unlabeled images."""
+        unlabeled: dict[str, Weight] = {"unlabeled": self.unlabeled.weight}
+        if self.mix.level == "none":
+            return unlabeled
+        return unlabeled | {
+            "labeled_mixed": self.labeled_mixed_weight,
+            "mixup": self.mixup_weight,
+            "labeled_decoupled": self.labeled_decoupled_weight,
+        }
+
+    def _alignment_weight(self) -> Weight:
+        return 0.0 if self.mix.level == "none" else self.pairing.alignment_weight
+
+
+def _size(pixels: Tensor) -> tuple[int, int]:
+    return pixels.shape[-2], pixels.shape[-1]
+
+
+def _some(mixed: Mixed | None) -> Mixed:
+    assert mixed is not None, "terms of mixed images have no weight without mixing"
+    return mixed

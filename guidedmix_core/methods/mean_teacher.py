@@ -1,7 +1,7 @@
 """Mean Teacher, and on top of it CutMix and ClassMix.
 
-Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780. With CutMix: French et al., BMVC 2020, arXiv 1906.01916. With ClassMix:
-Olsson et al., WACV 2021, arXiv 2007.07936. The algorithm, for labeled (x_l, y_l) and unlabeled x_u:
+Tarvainen and Valpola, NeurIPS 2017, arXiv 1703.01780. With CutMix: French et al., BMVC 2020, arXiv 1906.01916.
+With ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936. The algorithm, for labeled (x_l, y_l) and unlabeled x_u:
 
     p    = teacher(weak x_u)                          no gradient
     x, p = paste(region; x_u[partner], p[partner] onto strong x_u, p)
@@ -12,7 +12,7 @@ Olsson et al., WACV 2021, arXiv 2007.07936. The algorithm, for labeled (x_l, y_l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,29 +39,42 @@ class StudentAndTeacher(Student):
 
 
 class MeanTeacher(Method):
-    """The average of the student teaches the student: confident pseudo masks of weak views, learned on strong, mixed ones."""
+    """The student's average teaches it: confident pseudo masks of weak views, learned on strong, mixed ones."""
 
     decay: float = Field(0.99, ge=0, lt=1, description="of the teacher's average, a step")
     ramp_decay: bool = Field(True, description="begin as the plain average of all steps: min(1 - 1/(t+1), decay)")
-    cover: Cover = Field("state", description="what is averaged: the parameters, or BatchNorm's statistics too (UniMatch V2, AugSeg)")
-    teacher_mode: Literal["eval", "train"] = Field("eval", description="BatchNorm in the teacher's pass; train: its own batch statistics (ClassMix, CPS)")
+    cover: Cover = Field(
+        "state", description="what is averaged: the parameters, or BatchNorm's statistics too (UniMatch V2, AugSeg)"
+    )
+    teacher_mode: Literal["eval", "train"] = Field(
+        "eval", description="BatchNorm in the teacher's pass; train: its own batch statistics (ClassMix, CPS)"
+    )
     strong: bool = Field(True, description="the student sees a strong view; false: the weak one")
     mixer: Literal["none", "cutmix", "classmix"] = "cutmix"
     cutmix: CutMix = CutMix()
-    loss: Literal["ce", "mse"] = Field("ce", description="against the label, or between probabilities (the weight of CPS's mean teacher is then 100)")
-    threshold: float = Field(0.95, ge=0, le=1, description="a pixel claimed with less probability teaches nothing; 0: all do")
+    loss: Literal["ce", "mse"] = Field(
+        "ce", description="against the label, or between probabilities (the weight of CPS's mean teacher is then 100)"
+    )
+    threshold: float = Field(
+        0.95, ge=0, le=1, description="a pixel claimed with less probability teaches nothing; 0: all do"
+    )
     normalize: Literal["valid", "all", "fraction"] = Field(
-        "valid", description="divide by the pixels that exist (UniMatch), by all (AugSeg), or teach all pixels, weighted with the share of confident ones (ClassMix, CutMix-Seg)"
+        "valid",
+        description="divide by the pixels that exist (UniMatch) or all (AugSeg); fraction: teach every pixel, times "
+        "the share of confident ones (ClassMix, CutMix-Seg)",
     )
     weight: Weight = Field(1.0, description="of the unlabeled term")
     labeled_normalize: Normalize = Field("valid", description="what the labeled cross entropy is divided by")
-    joint_batch: bool = Field(True, description="labeled and unlabeled images share the student's pass, and so BatchNorm's statistics")
+    joint_batch: bool = Field(
+        True, description="labeled and unlabeled images share the student's pass, and so BatchNorm's statistics"
+    )
     evaluate: Literal["student", "teacher"] = Field("teacher", description="which network is the result")
 
     @model_validator(mode="after")
-    def _teacher_has_statistics(self) -> Self:
-        if self.cover == "params" and (self.teacher_mode == "eval" or self.evaluate == "teacher") and self.teacher_mode != "train":
-            raise ValueError("method.cover=params: the teacher's BatchNorm would keep its first statistics; use cover: state or teacher_mode: train")
+    def _teacher_has_statistics(self) -> MeanTeacher:
+        if self.cover == "params" and self.teacher_mode == "eval":
+            cure = "use method.cover: state, or method.teacher_mode: train"
+            raise ValueError(f"method.cover=params: the teacher's BatchNorm would keep its first statistics; {cure}")
         return self
 
     def views(self) -> Views:
@@ -112,7 +125,9 @@ class MeanTeacher(Method):
         label = partner.label
         if self.mixer == "classmix":
             return classmix_regions(at.generator("classmix"), label)
-        return cutmix_boxes(at.generator("cutmix"), len(label), (label.shape[1], label.shape[2]), self.cutmix, label.device)
+        return cutmix_boxes(
+            at.generator("cutmix"), len(label), (label.shape[1], label.shape[2]), self.cutmix, label.device
+        )
 
     def _supervised(self, logits: Float[Tensor, "B K H W"], batch: Batch) -> Float[Tensor, ""]:
         return cross_entropy(logits, batch.mask, normalize=self.labeled_normalize)
@@ -121,5 +136,14 @@ class MeanTeacher(Method):
         soft = self.loss == "mse"
         if self.normalize == "fraction":
             everywhere = torch.ones_like(pseudo.confidence)
-            return confident_share(pseudo, self.threshold) * teach(logits, pseudo, everywhere, loss=self.loss, soft=soft, normalize="all")
-        return teach(logits, pseudo, confident(pseudo, self.threshold).float(), loss=self.loss, soft=soft, normalize=self.normalize)
+            return confident_share(pseudo, self.threshold) * teach(
+                logits, pseudo, everywhere, loss=self.loss, soft=soft, normalize="all"
+            )
+        return teach(
+            logits,
+            pseudo,
+            confident(pseudo, self.threshold).float(),
+            loss=self.loss,
+            soft=soft,
+            normalize=self.normalize,
+        )

@@ -35,11 +35,11 @@ def learning_curves(facts: Facts, metric: str) -> Markup | None:
     for reference, dash in zip(facts.references, DASHES * len(facts.references), strict=False):
         points = _points(facts, reference, metric)
         if reference.role == "reference" and points:
-            label = f"{reference.label}  {metric_value(metric, points[-1][1])}"
+            label = f"{_short(str(reference.label))} · {metric_value(metric, points[-1][1])}"
             lines.append(Line(points, label, svg.REFERENCE, label, dash, end="dot"))
     if facts.best is not None:
         points = _points(facts, facts.best, metric)
-        label = f"{facts.name(facts.best)}  {metric_value(metric, points[-1][1])}" if points else ""
+        label = f"{facts.name(facts.best)} · {metric_value(metric, points[-1][1])}" if points else ""
         lines.append(Line(points, label, svg.BEST, label, wide=True, end="dot"))
     lines = [line for line in lines if line.points]
     return line_chart(lines, metric, "Learning curves of all trials") if lines else None
@@ -48,19 +48,23 @@ def learning_curves(facts: Facts, metric: str) -> Markup | None:
 def loss_curves(facts: Facts, run: TrialRecord) -> Markup | None:
     """Every `train/` term of one run."""
     colors = (svg.BEST, svg.REFERENCE, svg.GREEN, svg.AMBER, "#8a5a9e", "#5b6675")
-    terms = dict.fromkeys(key for row in facts.curves[run.fingerprint] for key in row if key.startswith("train/") and key != "train/lr")
+    terms = dict.fromkeys(
+        key for row in facts.curves[run.fingerprint] for key in row if key.startswith("train/") and key != "train/lr"
+    )
     lines = []
     for i, term in enumerate(terms):
         points = _points(facts, run, term)
         name = term.removeprefix("train/")
-        lines.append(Line(points, f"{name} {metric_value(term, points[-1][1])}", colors[i % len(colors)], name, wide=i == 0))
+        lines.append(
+            Line(points, f"{name} {metric_value(term, points[-1][1])}", colors[i % len(colors)], name, wide=i == 0)
+        )
     return line_chart(lines, "train/loss", "Training losses", height=300) if lines else None
 
 
-def mask_quality(facts: Facts, run: TrialRecord) -> list[Markup]:
-    """Two charts: what is kept and how right it is; the target against the plain prediction. Empty without telemetry."""
+def mask_quality(facts: Facts, run: TrialRecord) -> list[tuple[str, Markup]]:
+    """Two charts with titles: what is kept and how right it is; the target against the plain prediction. Empty without telemetry."""
     pairs = (
-        ("What the masks cover", {"coverage": svg.AMBER, "precision": svg.BEST, "recall": svg.GREEN}),
+        ("What is taught, and how right it is", {"coverage": svg.AMBER, "precision": svg.BEST, "recall": svg.GREEN}),
         ("Target against plain prediction", {"target_accuracy": svg.BEST, "plain_accuracy": svg.REFERENCE}),
     )
     charts = []
@@ -69,10 +73,26 @@ def mask_quality(facts: Facts, run: TrialRecord) -> list[Markup]:
         for name, color in colors.items():
             if points := _points(facts, run, f"pseudo/{name}"):
                 words = name.removesuffix("_accuracy")
-                tip = f"{words} {metric_value('pseudo/accuracy', points[-1][1])}"
-                lines.append(Line(points, tip, color, tip, DASHES[0] if name == "plain_accuracy" else None, wide=True, end="dot"))
+                tip = f"{words} · {metric_value('pseudo/accuracy', points[-1][1])}"
+                lines.append(
+                    Line(points, tip, color, tip, DASHES[0] if name == "plain_accuracy" else None, wide=True, end="dot")
+                )
         if lines:
-            charts.append(line_chart(lines, "pseudo/accuracy", label, width=490, height=290, right=118, y_label="% of pixels", num_x=4))
+            charts.append(
+                (
+                    label,
+                    line_chart(
+                        lines,
+                        "pseudo/accuracy",
+                        label,
+                        width=490,
+                        height=290,
+                        right=136,
+                        y_label="% of pixels",
+                        num_x=4,
+                    ),
+                )
+            )
     return charts
 
 
@@ -89,7 +109,7 @@ def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | No
     return (target, plain) if target < plain else None
 
 
-def line_chart(lines: Sequence[Line], metric: str, label: str, *, width: float = 1000, height: float = 400, right: float = 170, y_label: str | None = None, num_x: int = 6) -> Markup:  # fmt: skip
+def line_chart(lines: Sequence[Line], metric: str, label: str, *, width: float = 1000, height: float = 400, right: float = 196, y_label: str | None = None, num_x: int = 6) -> Markup:  # fmt: skip
     """Curves over steps in one frame, labels at their ends, moved apart where they would overlap."""
     xs, ys = zip(*[point for line in lines for point in line.points], strict=True)
     low, high = svg.spread(ys, 0.04)
@@ -110,7 +130,7 @@ def line_chart(lines: Sequence[Line], metric: str, label: str, *, width: float =
         if abs(place - end_y) > 4:
             parts.append(svg.path([(end_x + 7, end_y), (end_x + 18, place)], "leader"))
         kind = "name strong" if line.wide else "name"
-        parts.append(svg.text(end_x + 22, place + 4, line.label, kind, fill=line.color))
+        parts.append(svg.text(end_x + 22, place + 4, line.label, kind, style=f"fill:{line.color}"))
     return svg.drawing(width, height, *parts, label=f"{label}: {metric_title(metric)} over training steps")
 
 
@@ -126,13 +146,22 @@ def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float,
     return [(row["step"], row[metric]) for row in facts.curves[record.fingerprint] if metric in row]
 
 
+def _short(label: str) -> str:
+    return label if len(label) <= 17 else f"{label[:16]}…"
+
+
 def _drawn(line: Line, x: svg.Scale, y: svg.Scale) -> Markup:
     points = [(x(step), y(value)) for step, value in line.points]
     end_x, end_y = points[-1]
     width = 3 if line.wide else 1.6
-    parts = [svg.path(points, "reach"), svg.path(points, "line", stroke=line.color, stroke_width=width, stroke_dasharray=line.dash)]
+    parts = [
+        svg.path(points, "reach"),
+        svg.path(points, "line", stroke=line.color, stroke_width=width, stroke_dasharray=line.dash),
+    ]
     if line.end == "cross":
         parts.append(svg.cross(end_x, end_y, line.color, line.tip))
     elif line.end != "none" or len(points) == 1:
-        parts.append(svg.dot(end_x, end_y, line.color, line.tip, hollow=line.end == "open", radius=5 if line.wide else 3.6))
+        parts.append(
+            svg.dot(end_x, end_y, line.color, line.tip, hollow=line.end == "open", radius=5 if line.wide else 3.6)
+        )
     return svg.tag("g", svg.tag("title", line.tip), *parts, class_="curve")

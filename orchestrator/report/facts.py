@@ -66,14 +66,18 @@ class Facts:
     @cached_property
     def scored(self) -> tuple[TrialRecord, ...]:
         """Trials that have a value of every objective."""
-        return tuple(t for t in self.trials if t.state in SCORED and all(self.value(t, goal) is not None for goal in self.goals))
+        return tuple(
+            t for t in self.trials if t.state in SCORED and all(self.value(t, goal) is not None for goal in self.goals)
+        )
 
     @cached_property
     def front(self) -> frozenset[str]:
         """Fingerprints of the complete trials that no other complete trial beats in all objectives."""
         complete = [trial for trial in self.scored if trial.state == "complete"]
         points = {trial.fingerprint: self._oriented(trial) for trial in complete}
-        return frozenset(mine for mine, point in points.items() if not any(_dominates(other, point) for other in points.values()))
+        return frozenset(
+            mine for mine, point in points.items() if not any(_dominates(other, point) for other in points.values())
+        )
 
     @cached_property
     def ranking(self) -> tuple[TrialRecord, ...]:
@@ -93,14 +97,18 @@ class Facts:
         return 1 if self.goal.mode == "max" else -1
 
     def value(self, record: TrialRecord, goal: Objective) -> float | None:
-        """At the last evaluation."""
+        """At the last evaluation; None while running or if failed."""
+        if record.state not in SCORED:
+            return None
         return record.objective if goal == self.goal else record.metrics.get(goal.metric)
 
     def home(self, record: TrialRecord) -> TrialFolder:
         return self.folder.trial(record.fingerprint)
 
     def name(self, record: TrialRecord) -> str:
-        """`trial 5`, or the label of a reference."""
+        """`trial 5`, the label of a reference, or `this run` where there is only one."""
+        if not self.is_search:
+            return "this run"
         return f"trial {record.number}" if record.role == "trial" else str(record.label)
 
     @cached_property
@@ -108,7 +116,9 @@ class Facts:
         """In the order of their ids; a class that is never seen is still listed (its IoU is null)."""
         for record in filter(None, (self.best, self.reference, *self.records)):
             if (result := self.home(record).result).exists():
-                names = [key.removeprefix("val/iou/") for key in read_json(result)["metrics"] if key.startswith("val/iou/")]
+                names = [
+                    key.removeprefix("val/iou/") for key in read_json(result)["metrics"] if key.startswith("val/iou/")
+                ]
                 if names:
                     return names
         return []
@@ -124,4 +134,6 @@ def read_facts(folder: StudyFolder) -> Facts:
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:
-    return all(a >= b for a, b in zip(other, point, strict=True)) and any(a > b for a, b in zip(other, point, strict=True))
+    return all(a >= b for a, b in zip(other, point, strict=True)) and any(
+        a > b for a, b in zip(other, point, strict=True)
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,10 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.wording import is_share, metric_unit, metric_value, parameter
 from orchestrator.results import TrialRecord
 from orchestrator.study import Objective
+
+
+MANY = 9
+"""So many integers stand on a scale, fewer each on a place of its own."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ def parameter_axis(facts: Facts, path: str, start: float, end: float) -> Paramet
     values = [trial.params[path] for trial in facts.scored if path in trial.params]
     if not values:
         return None
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-        few = len(set(values)) <= 6 and all(isinstance(value, int) for value in values)
-        if not few:
+    listed = _countable(facts.parameters[path])
+    if listed is None or any(value not in listed for value in values):
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+        if numbers:
             log = path in logarithmic(facts) and min(values) > 0
             return ParameterAxis(svg.Scale(min(values), max(values), start, end, log), None)
-    names = [parameter(value) for value in sorted(set(values), key=_order)] if _sortable(values) else list(dict.fromkeys(map(parameter, values)))
+        listed = values
+    names = list(dict.fromkeys(parameter(value) for value in listed))
     gap = (end - start) / len(names)
     return ParameterAxis(svg.Scale(0, 1, start, end), {name: start + (i + 0.5) * gap for i, name in enumerate(names)})
 
@@ -58,21 +63,31 @@ def parallel_coordinates(facts: Facts, width: float = 1000, height: float = 400)
     paths = [path for path in facts.parameters if parameter_axis(facts, path, 0, 1)]
     if not facts.scored or not paths:
         return None
-    top, bottom, absent = 62.0, height - 46, height - 16
+    top, bottom, absent = 62.0, height - 58, height - 26
     values = [trial.objective for trial in facts.scored if trial.objective is not None]
     goal = svg.Scale(*svg.spread(values, 0.03), bottom, top)
     at = [70 + i * (width - 160) / len(paths) for i in range(len(paths) + 1)]
     axes = [parameter_axis(facts, path, bottom, top) for path in paths]
     lines = [
-        _polyline(facts, trial, [_height(axis, trial, path, absent) for axis, path in zip(axes, paths, strict=True)], at, goal)
-        for trial in sorted(facts.scored, key=lambda trial: (trial is facts.best, facts.sign * (trial.objective or 0)))
+        _polyline(
+            facts, trial, [_height(axis, trial, path, absent) for axis, path in zip(axes, paths, strict=True)], at, goal
+        )
+        for trial in sorted(
+            facts.scored,
+            key=lambda trial: (trial is facts.best, trial.state == "complete", facts.sign * (trial.objective or 0)),
+        )
     ]
     parts: list[Markup] = [*lines]
     for path, axis, x in zip(paths, axes, at, strict=False):
         missing = any(path not in trial.params for trial in facts.scored)
         parts.append(_upright(x, top, bottom, axis.ticks(5), facts.short[path], path, absent if missing else None))
-    ticks = [(goal(value), f"{100 * value:.4g}" if is_share(facts.goal.metric) else f"{value:.4g}") for value in goal.ticks(5)]
-    parts.append(_upright(at[-1], top, bottom, ticks, metric_unit(facts.goal.metric), facts.goal.metric, None, right=True))
+    ticks = [
+        (goal(value), f"{100 * value:.4g}" if is_share(facts.goal.metric) else f"{value:.4g}")
+        for value in goal.ticks(5)
+    ]
+    parts.append(
+        _upright(at[-1], top, bottom, ticks, metric_unit(facts.goal.metric), facts.goal.metric, None, right=True)
+    )
     return svg.drawing(width, height, *parts, label="Parallel coordinates: parameters of every trial and its objective")
 
 
@@ -98,7 +113,18 @@ def importance_bars(facts: Facts, found: Importances, width: float = 1000) -> Ma
         middle = 46 + i * row
         tip = f"{each.path}: {100 * each.share:.0f} % of the importance, 90 % interval {100 * each.low:.0f} to {100 * each.high:.0f} %"
         parts.append(svg.text(left - 14, middle + 5, facts.short.get(each.path, each.path), "name ink", "end", tip))
-        parts.append(svg.tag("rect", svg.tag("title", tip), x=left, y=middle - 9, width=max(x(each.share) - left, 1), height=18, rx=3, class_="bar"))
+        parts.append(
+            svg.tag(
+                "rect",
+                svg.tag("title", tip),
+                x=left,
+                y=middle - 9,
+                width=max(x(each.share) - left, 1),
+                height=18,
+                rx=3,
+                class_="bar",
+            )
+        )
         parts.append(svg.path([(x(each.low), middle), (x(each.high), middle)], "whisker"))
         parts += [svg.path([(x(end), middle - 5), (x(end), middle + 5)], "whisker") for end in (each.low, each.high)]
         parts.append(svg.text(right + 22, middle + 5, f"{100 * each.share:.0f} %", "name ink"))
@@ -108,34 +134,48 @@ def importance_bars(facts: Facts, found: Importances, width: float = 1000) -> Ma
 
 
 def front_chart(facts: Facts, width: float = 1000, height: float = 380) -> Markup | None:
-    """The first two objectives of every scored trial, the front joined."""
-    if len(facts.goals) < 2 or not facts.scored:
+    """The first two objectives of every complete trial, the front joined."""
+    complete = [trial for trial in facts.scored if trial.state == "complete"]
+    if len(facts.goals) < 2 or not complete:
         return None
     first, second = facts.goals[:2]
-    points = {trial.fingerprint: (facts.value(trial, second) or 0.0, facts.value(trial, first) or 0.0) for trial in facts.scored}
+    points = {
+        trial.fingerprint: (facts.value(trial, second) or 0.0, facts.value(trial, first) or 0.0) for trial in complete
+    }
     xs, ys = zip(*points.values(), strict=True)
     x, y = svg.Scale(*svg.spread(xs), 60, width - 40), svg.Scale(*svg.spread(ys), height - 52, 34)
     words = {goal: _axis_words(goal) for goal in (first, second)}
-    parts = [svg.frame(x, y, x_words=words[second], y_words=words[first], x_label=metric_unit(second.metric), y_label=metric_unit(first.metric))]
+    parts = [
+        svg.frame(
+            x,
+            y,
+            x_words=words[second],
+            y_words=words[first],
+            x_label=metric_unit(second.metric),
+            y_label=metric_unit(first.metric),
+        )
+    ]
     if len(facts.goals) == 2:
         joined = sorted(points[mine] for mine in facts.front)
         parts.append(svg.path([(x(a), y(b)) for a, b in joined], "front"))
-    for trial in facts.scored:
+    for trial in complete:
         a, b = points[trial.fingerprint]
         on_front = trial.fingerprint in facts.front
         tip = f"trial {trial.number}: {metric_value(first.metric, b)}, {metric_value(second.metric, a)}"
-        parts.append(svg.dot(x(a), y(b), svg.BEST if on_front else svg.OTHER, tip, hollow=trial.state == "stopped", radius=6 if on_front else 5))
+        parts.append(svg.dot(x(a), y(b), svg.BEST if on_front else svg.OTHER, tip, radius=6 if on_front else 5))
         if on_front:
-            parts.append(svg.text(x(a) + 9, y(b) - 8, trial.number, "name", fill=svg.BEST))
+            parts.append(svg.text(x(a) + 9, y(b) - 8, trial.number, "name", style=f"fill:{svg.BEST}"))
     return svg.drawing(width, height, *parts, label="The two objectives of every trial")
 
 
 def _slice(facts: Facts, path: str, axis: ParameterAxis) -> Markup:
     goal = facts.goal
     shown = [trial for trial in facts.scored if path in trial.params]
-    values = [trial.objective or 0.0 for trial in shown]
+    full = [trial.objective or 0.0 for trial in facts.scored if trial.state == "complete"] or [
+        trial.objective or 0.0 for trial in shown
+    ]
     level = facts.reference.objective if facts.reference else None
-    y = svg.Scale(*svg.spread([*values, *([level] if level is not None else [])], 0.1), 178, 22)
+    y = svg.Scale(*svg.spread([*full, *([level] if level is not None else [])], 0.1), 178, 22)
     x = axis.scale if axis.places is None else svg.Scale(0, 1, 62, 318)
     parts = []
     for value in y.ticks(4):
@@ -144,30 +184,51 @@ def _slice(facts: Facts, path: str, axis: ParameterAxis) -> Markup:
     parts += [svg.text(place, 198, name, anchor="middle") for place, name in axis.ticks(4)]
     parts.append(svg.tag("line", x1=48, x2=332, y1=178, y2=178, class_="axis"))
     if level is not None and facts.reference:
-        parts.append(svg.path([(48, y(level)), (332, y(level))], "level", f"{facts.reference.label}: {metric_value(goal.metric, level)}"))
+        parts.append(
+            svg.path(
+                [(48, y(level)), (332, y(level))],
+                "level",
+                f"{facts.reference.label}: {metric_value(goal.metric, level)}",
+            )
+        )
     for trial in sorted(shown, key=lambda trial: trial is facts.best):
         tip = f"trial {trial.number}, {trial.state}: {parameter(trial.params[path])} → {metric_value(goal.metric, trial.objective)}"
         is_best, stopped = trial is facts.best, trial.state == "stopped"
         nudge = 0 if axis.places is None else ((trial.number * 7) % 5 - 2) * 5
-        color = svg.STOPPED if stopped else svg.BEST if is_best else "#74a3c9"
-        parts.append(svg.dot(axis(trial.params[path]) + nudge, y(trial.objective or 0.0), color, tip, hollow=stopped, radius=7 if is_best else 4.8))
+        color = svg.STOPPED if stopped else svg.BEST if is_best else svg.PALE
+        parts.append(
+            svg.dot(
+                axis(trial.params[path]) + nudge,
+                min(max(y(trial.objective or 0.0), 14), 178),
+                color,
+                tip,
+                hollow=stopped,
+                radius=7 if is_best else 4.8,
+            )
+        )
     return svg.drawing(340, 206, *parts, label=f"{goal.metric} against {path} ({x.low:g} to {x.high:g})")
 
 
-def _polyline(facts: Facts, trial: TrialRecord, heights: Sequence[float], at: Sequence[float], goal: svg.Scale) -> Markup:
+def _polyline(
+    facts: Facts, trial: TrialRecord, heights: Sequence[float], at: Sequence[float], goal: svg.Scale
+) -> Markup:
     value = trial.objective or 0.0
     points = list(zip(at, [*heights, goal(value)], strict=True))
     drawn = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
     for (a, b), (c, d) in zip(points, points[1:], strict=False):
         third = (c - a) * 0.38
         drawn += f"C{a + third:.1f},{b:.1f} {c - third:.1f},{d:.1f} {c:.1f},{d:.1f}"
-    low, high = min(t.objective or 0.0 for t in facts.scored), max(t.objective or 0.0 for t in facts.scored)
+    full = [other.objective or 0.0 for other in facts.scored if other.state == "complete"] or [value]
+    low, high = min(full), max(full)
     share = (value - low) / (high - low) if high > low else 1.0
     is_best = trial is facts.best
     tip = f"trial {trial.number}, {trial.state}: {metric_value(facts.goal.metric, value)}"
-    color = svg.shade(share if facts.sign > 0 else 1 - share)
-    dash = "4 4" if trial.state == "stopped" else None
-    line = svg.tag("path", d=drawn, class_="line", stroke=color, stroke_width=4 if is_best else 1.9, stroke_dasharray=dash)
+    stopped = trial.state == "stopped"
+    color = svg.STOPPED if stopped else svg.shade(share if facts.sign > 0 else 1 - share)
+    dash = "4 4" if stopped else None
+    line = svg.tag(
+        "path", d=drawn, class_="line", stroke=color, stroke_width=4 if is_best else 1.9, stroke_dasharray=dash
+    )
     return svg.tag("g", svg.tag("title", tip), svg.tag("path", d=drawn, class_="reach"), line, class_="curve")
 
 
@@ -177,7 +238,7 @@ def _upright(x: float, top: float, bottom: float, ticks: Sequence[tuple[float, s
         parts.append(svg.tag("line", x1=x - 3, x2=x + 3, y1=place, y2=place, class_="axis"))
         parts.append(svg.text(x + (10 if right else -9), place + 4, words, "tick halo", "start" if right else "end"))
     if absent is not None:
-        parts.append(svg.text(x - 9, absent + 4, "not used", "tick halo faint", "end"))
+        parts.append(svg.text(x, absent + 15, "not used", "tick faint", "middle"))
     return svg.tag("g", *parts, svg.text(x, top - 26, name, "name ink", "middle", path))
 
 
@@ -190,9 +251,11 @@ def _axis_words(goal: Objective):
     return lambda value: f"{100 * value:.4g}" if percent else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
-def _sortable(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, (int, float)) for value in values) or all(isinstance(value, str) for value in values)
-
-
-def _order(value: Any) -> tuple[float, str]:
-    return (0.0, value) if isinstance(value, str) else (float(value) if math.isfinite(value) else 0.0, "")
+def _countable(space: Any) -> list[Any] | None:
+    """The values of a choice, or of a short range of integers."""
+    if not isinstance(space, dict):
+        return None
+    if "choice" in space:
+        return list(space["choice"])
+    low, high = space.get("int", (0, MANY))
+    return list(range(low, high + 1)) if high - low < MANY else None

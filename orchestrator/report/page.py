@@ -37,6 +37,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "importance": [_importance_section(facts, goal, found) for goal, found in important],
         "sentences": summary.sentences(facts, important[0][1] if len(important) == 1 else None),
         "flags": summary.flags(facts),
+        "harm": summary.harmed(facts),
         "leaderboard": tables.leaderboard(facts),
         "columns": [metric_unit(goal.metric) for goal in facts.goals],
         "curves": [(goal, chart) for goal in facts.goals if (chart := learning_curves(facts, goal.metric))],
@@ -59,7 +60,10 @@ def _context(facts: Facts) -> dict[str, Any]:
 
 
 def _header(facts: Facts) -> dict[str, Any]:
-    goals = [f"{metric_title(goal.metric)} ({goal.metric}), {'higher' if goal.mode == 'max' else 'lower'} is better" for goal in facts.goals]
+    goals = [
+        f"{metric_title(goal.metric)} ({goal.metric}), {'higher' if goal.mode == 'max' else 'lower'} is better"
+        for goal in facts.goals
+    ]
     return {
         "title": facts.folder.name,
         "kind": "Search" if facts.is_search else "Training run",
@@ -67,15 +71,27 @@ def _header(facts: Facts) -> dict[str, Any]:
         "tiles": summary.tiles(facts),
         "goals": goals,
         "base": facts.request.get("base"),
-        "searched": [(path, facts.short[path], space(each) if each is not None else "") for path, each in facts.parameters.items()],
+        "searched": [
+            (path, facts.short[path], space(each) if each is not None else "")
+            for path, each in facts.parameters.items()
+        ],
         "part": _part(facts),
         "ended": moment(_last_end(facts)),
     }
 
 
 def _importance(facts: Facts, goal: Objective) -> Importances:
-    judged = [(trial.params, value) for trial in facts.trials if (value := facts.value(trial, goal)) is not None and trial in facts.scored]
-    return importances([params for params, _ in judged], [value for _, value in judged], goal.mode, logarithmic=figures.logarithmic(facts))
+    judged = [
+        (trial.params, value)
+        for trial in facts.trials
+        if (value := facts.value(trial, goal)) is not None and trial in facts.scored
+    ]
+    return importances(
+        [params for params, _ in judged],
+        [value for _, value in judged],
+        goal.mode,
+        logarithmic=figures.logarithmic(facts),
+    )
 
 
 def _importance_section(facts: Facts, goal: Objective, found: Importances) -> dict[str, Any]:
@@ -89,12 +105,21 @@ def _importance_section(facts: Facts, goal: Objective, found: Importances) -> di
         "the noise of seeds. The dotted line is the share each parameter would have if all mattered the same. An interval that "
         "crosses it proves nothing."
     )
-    return {"title": metric_title(goal.metric), "refusal": None, "chart": figures.importance_bars(facts, found), "note": note}
+    return {
+        "title": metric_title(goal.metric),
+        "refusal": None,
+        "chart": figures.importance_bars(facts, found),
+        "note": note,
+    }
 
 
 def _masks(facts: Facts) -> dict[str, Any] | None:
     """Of the best trial, or of the run that got furthest."""
-    candidates = [facts.best, *sorted(facts.trials, key=lambda trial: -trial.step)] if facts.best else sorted(facts.trials, key=lambda t: -t.step)
+    candidates = (
+        [facts.best, *sorted(facts.trials, key=lambda trial: -trial.step)]
+        if facts.best
+        else sorted(facts.trials, key=lambda t: -t.step)
+    )
     for run in candidates:
         if run is not None and (charts := mask_quality(facts, run)):
             return {"name": facts.name(run), "charts": charts}

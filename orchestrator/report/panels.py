@@ -41,7 +41,13 @@ def panel_rows(facts: Facts) -> list[list[Picture]]:
         shown.append((facts.name(run) if facts.is_search else "prediction", image.with_name(f"{stem}_prediction.png")))
         if facts.reference is not None:
             shown.append((facts.name(facts.reference), facts.home(facts.reference).panels / f"{stem}_prediction.png"))
-        rows.append([Picture(title, _photo(file) if title == "image" else _mask(file)) for title, file in shown if file.exists()])
+        rows.append(
+            [
+                Picture(title, _photo(file) if title == "image" else _mask(file))
+                for title, file in shown
+                if file.exists()
+            ]
+        )
     return rows
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from orchestrator.importance import Importances
 from orchestrator.report.curves import harm
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_value, parameter, period
+from orchestrator.report.wording import (
+    count,
+    difference,
+    duration,
+    is_share,
+    listed,
+    metric_title,
+    metric_value,
+    parameter,
+    period,
+)
 from orchestrator.results import TrialRecord
 
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
@@ -26,17 +36,26 @@ def tiles(facts: Facts) -> list[Tile]:
     found = []
     metric = facts.goal.metric
     if facts.best is not None:
-        said = "best trial" if facts.is_search else "this run"
-        caption = f"trial {facts.best.number}, the {said}" if facts.is_search else f"{said}, after {facts.best.step:,} steps"
+        caption = (
+            f"trial {facts.best.number}, the best trial"
+            if facts.is_search
+            else f"this run, after {facts.best.step:,} steps"
+        )
         found.append(Tile(metric_value(metric, facts.best.objective), metric_title(metric), caption, is_leading=True))
         if facts.reference is not None:
             gap = (facts.best.objective or 0.0) - (facts.reference.objective or 0.0)
             unit = "points" if is_share(metric) else metric_title(metric)
-            found.append(Tile(difference(metric, gap), unit, f"over {facts.name(facts.reference)}, one seed each"))
+            found.append(Tile(difference(metric, gap), unit, f"against {facts.name(facts.reference)}, one seed each"))
     if facts.is_search:
         states = [trial.state for trial in facts.trials]
         found.append(Tile(str(len(facts.trials)), f"of {count(planned(facts), 'trial')}", state_words(states)))
-    found.append(Tile(duration(sum(record.seconds for record in facts.records)), "", "of training, all runs together"))
+    found.append(
+        Tile(
+            duration(sum(record.seconds for record in facts.records)),
+            "",
+            "of training, all runs together" if facts.is_search else "of training",
+        )
+    )
     return found
 
 
@@ -63,34 +82,55 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
     """What a colleague should know after ten seconds."""
     said = [_result(facts)]
     if facts.best is not None:
-        said += [_beside(facts, facts.best, reference) for reference in _judged(facts)]
-        if facts.is_search and not _judged(facts):
-            said.append("There is no finished reference to compare it with.")
+        said += [_beside(facts, facts.best, _judged(facts))] if facts.is_search or _judged(facts) else []
         if facts.is_search and facts.best.params:
-            values = listed(f"{facts.short[path]} {parameter(value)}" for path, value in facts.best.params.items())
-            said.append(f"Its parameters: {values}.")
+            said.append(
+                f"Its parameters: {listed(f'{facts.short[path]} = {parameter(value)}' for path, value in facts.best.params.items())}."
+            )
     if importance is not None and importance.rows:
-        first = importance.rows[0]
-        said.append(
-            f"Of the searched parameters, {facts.short[first.path]} told good trials from others the most: "
-            f"{100 * first.share:.0f} % of the importance, 90 % interval {100 * first.low:.0f} to {100 * first.high:.0f} %."
-        )
+        said.append(_important(facts, importance))
     if len(facts.goals) > 1 and facts.front:
-        numbers = listed(str(trial.number) for trial in sorted(facts.trials, key=lambda trial: trial.number) if trial.fingerprint in facts.front)
-        said.append(f"No trial beats trial {numbers} in every objective at once: they are the Pareto front.")
+        numbers = listed(
+            str(trial.number)
+            for trial in sorted(facts.trials, key=lambda trial: trial.number)
+            if trial.fingerprint in facts.front
+        )
+        said.append(
+            f"On the Pareto front, where no complete trial is better in one objective and no worse in the others: {numbers}."
+        )
     return said
 
 
 def flags(facts: Facts) -> list[str]:
     """What should worry the reader."""
-    found = [_harm(facts, record) for record in facts.records]
-    if facts.best is not None and facts.best.best and (peak := facts.best.best["metrics"].get(facts.goal.metric)) is not None:
+    found = [harmed(facts)]
+    if (
+        facts.best is not None
+        and facts.best.best
+        and (peak := facts.best.best["metrics"].get(facts.goal.metric)) is not None
+    ):
         gap = facts.sign * (peak - (facts.best.objective or 0.0))
         if is_share(facts.goal.metric) and gap > 0.01:
             found.append(
                 f"{facts.name(facts.best).capitalize()} was {100 * gap:.1f} points better at step {facts.best.best['step']:,} than at its end."
             )
     return [each for each in found if each]
+
+
+def harmed(facts: Facts) -> str:
+    """The runs whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
+    found = [
+        (facts.name(record), pair)
+        for record in facts.records
+        if (pair := harm(facts.curves[record.fingerprint], record.steps))
+    ]
+    if not found:
+        return ""
+    named = listed(f"{name} ({100 * target:.1f} against {100 * plain:.1f} %)" for name, (target, plain) in found)
+    return (
+        f"The term harms by construction in {named}: in the second half of training, what it teaches is right on fewer pixels "
+        "than the student's plain prediction."
+    )
 
 
 def _result(facts: Facts) -> str:
@@ -109,26 +149,36 @@ def _result(facts: Facts) -> str:
     return f"Best{first} is trial {facts.best.number}: {value} after {facts.best.step:,} steps."
 
 
-def _beside(facts: Facts, winner: TrialRecord, reference: TrialRecord) -> str:
+def _beside(facts: Facts, winner: TrialRecord, references: list[TrialRecord]) -> str:
+    if not references:
+        return "There is no finished reference to compare it with."
     metric = facts.goal.metric
-    gap = (winner.objective or 0.0) - (reference.objective or 0.0)
     points = " points" if is_share(metric) else ""
-    said = f"{difference(metric, gap)}{points} against the reference {reference.label} ({metric_value(metric, reference.objective)})"
-    if reference.steps != winner.steps:
-        said += f", which was given {reference.steps:,} steps and not {winner.steps:,}"
-    return f"{said}; one seed each: not a confirmed difference."
+    gaps = []
+    for reference in references:
+        gap = difference(metric, (winner.objective or 0.0) - (reference.objective or 0.0))
+        budget = (
+            "" if reference.steps == winner.steps else f", given {reference.steps:,} steps and not {winner.steps:,}"
+        )
+        gaps.append(f"{gap}{points} against {reference.label} ({metric_value(metric, reference.objective)}{budget})")
+    return f"That is {listed(gaps)}. One seed each: not a confirmed difference."
+
+
+def _important(facts: Facts, found: Importances) -> str:
+    """A parameter is only named if its whole interval lies above an even share."""
+    clear = [row for row in found.rows if row.low > 1 / len(found.rows)]
+    if not clear:
+        return f"{count(found.trials, 'finished trial')} do not show which parameter matters: no interval of importance lies above an even share."
+    named = listed(
+        f"{facts.short[row.path]} ({100 * row.share:.0f} %, interval {100 * row.low:.0f} to {100 * row.high:.0f} %)"
+        for row in clear
+    )
+    return f"What told good trials from the others: {named} of the importance."
 
 
 def _judged(facts: Facts) -> list[TrialRecord]:
-    return [record for record in facts.references if record.state == "complete" and record.objective is not None and record is not facts.best]
-
-
-def _harm(facts: Facts, record: TrialRecord) -> str:
-    found = harm(facts.curves[record.fingerprint], record.steps)
-    if found is None:
-        return ""
-    target, plain = found
-    return (
-        f"{facts.name(record).capitalize()}: the term harms by construction. In the second half of training its pseudo masks are right on "
-        f"{100 * target:.1f} % of all pixels, the student's plain prediction on {100 * plain:.1f} %."
-    )
+    return [
+        record
+        for record in facts.references
+        if record.state == "complete" and record.objective is not None and record is not facts.best
+    ]

@@ -14,6 +14,7 @@ OTHER = "#9db4c9"
 STOPPED = "#b9bec6"
 GREEN = "#00805f"
 AMBER = "#b77900"
+PALE = "#74a3c9"
 SHADES = ("#d3dde6", "#a9c3d9", "#74a3c9", "#3a80b6", "#0063a6", "#003f73")
 """Light to dark, the best is dark. Together with the others they stay apart for every common kind of color blindness."""
 
@@ -21,13 +22,23 @@ SHADES = ("#d3dde6", "#a9c3d9", "#74a3c9", "#3a80b6", "#0063a6", "#003f73")
 def tag(name: str, *children: object, **attributes: object) -> Markup:
     """`<name attributes>children</name>`. `stroke_width` is written stroke-width, `class_` class; None leaves an attribute out."""
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     inner = Markup("").join(escape(child) for child in children)
     return Markup(f"<{name}{written}>{inner}</{name}>")
 
 
-def text(x: float, y: float, words: object, kind: str = "tick", anchor: str = "start", tip: str | None = None, **attributes: object) -> Markup:
+def text(
+    x: float,
+    y: float,
+    words: object,
+    kind: str = "tick",
+    anchor: str = "start",
+    tip: str | None = None,
+    **attributes: object,
+) -> Markup:
     title = [tag("title", tip)] if tip else []
     return tag("text", *title, str(words), x=x, y=y, class_=kind, text_anchor=anchor, **attributes)
 
@@ -39,7 +50,9 @@ def path(points: Iterable[tuple[float, float]], kind: str, tip: str | None = Non
 
 def dot(x: float, y: float, color: str, tip: str, *, hollow: bool = False, radius: float = 4.5) -> Markup:
     fill, edge = ("#fff", color) if hollow else (color, "#fff")
-    return tag("circle", tag("title", tip), cx=x, cy=y, r=radius, fill=fill, stroke=edge, stroke_width=1.6 if hollow else 1.2)
+    return tag(
+        "circle", tag("title", tip), cx=x, cy=y, r=radius, fill=fill, stroke=edge, stroke_width=1.6 if hollow else 1.2
+    )
 
 
 def cross(x: float, y: float, color: str, tip: str) -> Markup:
@@ -49,7 +62,14 @@ def cross(x: float, y: float, color: str, tip: str) -> Markup:
 
 def drawing(width: float, height: float, *children: object, label: str) -> Markup:
     """The whole picture; `label` is what a screen reader says."""
-    return tag("svg", *children, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=label, xmlns="http://www.w3.org/2000/svg")
+    return tag(
+        "svg",
+        *children,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=label,
+        xmlns="http://www.w3.org/2000/svg",
+    )
 
 
 def shade(share: float) -> str:
@@ -83,7 +103,12 @@ class Scale:
         if self.log:
             for digits in ((1,), (1, 3), (1, 2, 5)):
                 exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-                found = [digit * 10.0**e for e in exponents for digit in digits if self.low * 0.999 <= digit * 10.0**e <= self.high * 1.001]
+                found = [
+                    digit * 10.0**e
+                    for e in exponents
+                    for digit in digits
+                    if self.low * 0.999 <= digit * 10.0**e <= self.high * 1.001
+                ]
                 if len(found) >= 3:
                     break
             return found or [self.low, self.high]

@@ -55,13 +55,19 @@ def leaderboard(facts: Facts) -> list[LeaderboardRow]:
     else:
         ranked = [*ranked, *placed]
     unplaced = [record for record in between if record not in placed]
-    return [_leaderboard_row(facts, record, ranks.get(record.fingerprint, "")) for record in [*ranked, *others, *unplaced]]
+    return [
+        _leaderboard_row(facts, record, ranks.get(record.fingerprint, "")) for record in [*ranked, *others, *unplaced]
+    ]
 
 
 def class_rows(facts: Facts, legend: list[Swatch]) -> list[ClassRow]:
     """IoU of every class at the last evaluation: the best trial beside the reference."""
     colors = {swatch.name: swatch.color for swatch in legend}
-    return [] if facts.best is None else [_class_row(facts, facts.best, name, colors.get(name, "")) for name in facts.classes]
+    return (
+        []
+        if facts.best is None
+        else [_class_row(facts, facts.best, name, colors.get(name, "")) for name in facts.classes]
+    )
 
 
 def failures(facts: Facts) -> list[dict[str, str]]:
@@ -92,8 +98,13 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         "Code": _git(here.get("git")),
         "Device": _joined(made.get("device") or here.get("device"), made.get("host")),
         "System": _joined(here.get("platform"), f"Python {here['python']}" if here.get("python") else None),
-        "Packages": ", ".join(f"{name} {version}" for name, version in (here.get("packages") or {}).items() if name in MAIN_PACKAGES),
-        "Data": _joined(f"fingerprint {made['data']}" if made.get("data") else None, f"{len(skipped)} unreadable skipped" if skipped else None),
+        "Packages": ", ".join(
+            f"{name} {version}" for name, version in (here.get("packages") or {}).items() if name in MAIN_PACKAGES
+        ),
+        "Data": _joined(
+            f"fingerprint {made['data']}" if made.get("data") else None,
+            f"{len(skipped)} unreadable skipped" if skipped else None,
+        ),
         "Restarts": f"{len(made['restarts'])} of the best run" if made.get("restarts") else "",
         "Study": _joined(facts.folder.name, f"identity {facts.request['identity']}"),
         "Recorded": moment(here.get("time")) if here.get("time") else "",
@@ -107,7 +118,11 @@ def all_packages(facts: Facts) -> Mapping[str, str]:
 
 def _leaderboard_row(facts: Facts, record: TrialRecord, rank: str) -> LeaderboardRow:
     is_reference = record.role == "reference"
-    params = [] if is_reference else [(path, parameter(record.params[path]) if path in record.params else "–") for path in facts.parameters]
+    params = (
+        []
+        if is_reference
+        else [(path, parameter(record.params[path]) if path in record.params else "–") for path in facts.parameters]
+    )
     alias = f" ({record.label})" if record.label is not None and not is_reference else ""
     is_best = record is facts.best and facts.is_search
     return LeaderboardRow(
@@ -117,8 +132,10 @@ def _leaderboard_row(facts: Facts, record: TrialRecord, rank: str) -> Leaderboar
         state=record.state,
         values=[metric_value(goal.metric, facts.value(record, goal)) for goal in facts.goals],
         params=params,
-        changes=", ".join(f"{path} = {parameter(value)}" for path, value in record.params.items()) if is_reference else "",
-        steps=f"{record.step:,}" if record.step == record.steps else f"{record.step:,} of {record.steps:,}",
+        changes=", ".join(f"{path} = {parameter(value)}" for path, value in record.params.items())
+        if is_reference
+        else "",
+        steps=f"{record.step:,}" if record.step == record.steps else f"{record.step:,} / {record.steps:,}",
         time=duration(record.seconds),
         is_front=record.fingerprint in facts.front and len(facts.goals) > 1,
     )
@@ -134,7 +151,7 @@ def _class_row(facts: Facts, run: TrialRecord, name: str, color: str) -> ClassRo
         best=own,
         reference=other,
         difference="" if gap is None else difference(metric, gap),
-        is_worse=gap is not None and gap < 0,
+        is_worse=gap is not None and difference(metric, gap).startswith("−"),
         precision=metric_value("precision", run.metrics.get(f"pseudo/precision/{name}")),
         recall=metric_value("recall", run.metrics.get(f"pseudo/recall/{name}")),
     )

@@ -10,7 +10,13 @@ from typing import Any
 
 SHARES = {"miou", "iou", "accuracy", "coverage", "precision", "recall", "target_accuracy", "plain_accuracy"}
 """Metrics that are shares of one, written in percent."""
-TITLES = {"val/miou": "mIoU", "val/accuracy": "pixel accuracy", "time/seconds": "seconds", "train/loss": "training loss"}
+TITLES = {
+    "val/miou": "mIoU",
+    "val/accuracy": "pixel accuracy",
+    "time/seconds": "seconds",
+    "train/loss": "training loss",
+}
+TITLES |= {f"pseudo/{name}": f"mask {name}" for name in ("coverage", "precision", "recall")}
 
 
 def is_share(metric: str) -> bool:

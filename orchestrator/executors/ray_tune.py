@@ -1,0 +1,275 @@
+"""Ray Tune, on this machine or on a cluster: runs side by side, each in a process that is kept warm for the next.
+
+The cluster is that of $RAY_ADDRESS, which `ray job submit` sets; without it Ray is started here and ends with the
+study. The study folder is the only truth: Tune starts anew each time, and what it writes is thrown away. A driver that
+is killed at any moment loses nothing but the steps since each run's last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group_table, remove_placement_group
+
+from guidedmix_core import ConfigError, Tree, dump
+from orchestrator.driver import Driver, Job, driving
+from orchestrator.folder import StudyFolder
+from orchestrator.listeners import Listener
+from orchestrator.provenance import quiet_dependencies
+from orchestrator.results import TrialRecord, load_trial
+from orchestrator.scaling import RESTARTS, Group, Task, run_task
+from orchestrator.study import Scaling, SearchStudy
+from orchestrator.trial import lose_trial
+
+log = logging.getLogger(__name__)
+
+SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # the paths of data are relative to where the user is
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how soon a group's end is noticed; 2 seconds otherwise
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study at once: nothing is left to be saved
+    "TUNE_RESULT_BUFFER_LENGTH": "1",  # each report is decided on before its run goes on
+}
+OBJECT_STORE = 128 * 2**20
+"""Bytes of shared memory for a Ray of our own: only reports pass through it."""
+PATIENCE = 60.0
+"""Seconds until a record that a worker has written must be visible to the driver."""
+
+
+def run(
+    study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
+) -> None:
+    """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
+    with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, _cluster() as is_ours:
+        group = _group(study.scaling, device)
+        at_once = _at_once(study.scaling, group, is_ours)
+        with _no_groups_left():
+            _tune(driver, group, at_once, scratch)
+
+
+def _tune(driver: Driver, group: Group, at_once: int, scratch: Path) -> None:
+    trials, objective = driver.folder.path.resolve() / "trials", driver.objective
+
+    def trial(proposal: dict[str, Any]) -> None:
+        run_task(Task(proposal["run"], trials / proposal["fingerprint"], objective, group, scratch))
+
+    is_alone = group.workers == 1
+    tuner = tune.Tuner(
+        tune.with_resources(trial, group.resources if is_alone else {"CPU": 0}),  # a group's workers have their own
+        tune_config=tune.TuneConfig(
+            search_alg=_Proposals(driver),
+            num_samples=-1,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[_Events(driver)],
+            failure_config=tune.FailureConfig(max_failures=RESTARTS if is_alone else 0),  # a group has its own restarts
+        ),
+    )
+    try:
+        tuner.fit()
+    except _Broken as broken:
+        raise broken.__cause__ from None
+
+
+class _Broken(BaseException):  # not an Exception: Tune would take that for the trial's own
+    """Carries what the driver or a listener raised through Tune's loop."""
+
+
+@contextmanager
+def _through_tune() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _Broken from error
+
+
+class _Proposals(Searcher):
+    """Tune asks, the driver answers. How many at once is for Tune to say."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        with _through_tune():
+            job = self._driver.next()
+            if job is not None:
+                return {"fingerprint": job.fingerprint, "run": dump(job.config)}
+            return None if self._driver.out else Searcher.FINISHED
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        return
+
+    def save(self, checkpoint_path: str) -> None:
+        return
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("each start builds a fresh Tuner")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a snapshot that nobody reads
+
+
+class _Events(tune.Callback):
+    """Tune tells, the driver hears. A run that reports waits until this returns."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        with _through_tune():
+            if not (job := self._job(trial)).folder.result.exists():
+                self._driver.started(job)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        with _through_tune():
+            job = self._job(trial)
+            if self._driver.reported(job, result["step"], result["metrics"]):
+                job.folder.stop.touch()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        with _through_tune():
+            job = self._job(trial)
+            self._driver.ended(job, _visible_record(job))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its processes died, more often than a run is restarted. Its own failures a run records itself."""
+        with _through_tune():
+            job = self._job(trial)
+            error = trial.get_pickled_error() or RuntimeError(trial.get_error())
+            self._driver.ended(job, lose_trial(job.config, job.folder, error))
+
+    def _job(self, trial: Trial) -> Job:
+        return self._driver.out[trial.config["fingerprint"]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _visible_record(job: Job) -> TrialRecord:
+    """A shared file system may show the record a while after another node wrote it."""
+    deadline = time.monotonic() + PATIENCE
+    while not job.folder.result.exists():
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"{job.folder.result}: written by a worker {PATIENCE:.0f} s ago, but not visible here; "
+                "put the study on storage that all nodes share"
+            )
+        time.sleep(0.1)
+    return load_trial(job.folder)
+
+
+def _group(scaling: Scaling, device: str) -> Group:
+    """A device that may be a GPU is one if the cluster has one, as for every other executor."""
+    gpus = scaling.gpus_per_worker or float(ray.cluster_resources().get("GPU", 0) > 0)
+    if device.startswith("cuda") and not gpus:
+        raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
+    return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
+
+
+def _at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
+    """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
+    have = ray.cluster_resources()
+    need = {name: amount * group.workers for name, amount in group.resources.items()}
+    fit = min(math.floor(have.get(name, 0) / amount + 1e-6) for name, amount in need.items())
+    if fit == 0 and is_ours:
+        raise ConfigError(
+            f"scaling: a run needs {_amounts(need)} ({group.workers} workers), this machine has "
+            f"{_amounts({name: have.get(name, 0) for name in need})}; lower scaling.workers or what a worker uses"
+        )
+    return max(1, min(fit, scaling.concurrent or fit))
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+
+
+@contextmanager
+def _scratch(folder: StudyFolder) -> Iterator[Path]:
+    """Beside the study, because every node sees it."""
+    path = folder.path.resolve() / ".ray"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _cluster() -> Iterator[bool]:
+    """Ray, if it does not run in this process yet; True if it is this machine's and ends here."""
+    quiet_dependencies()
+    logger = logging.getLogger("ray")
+    level = logger.level
+    os.environ.update(SETTINGS)
+    is_joined = ray.is_initialized()
+    is_ours = not is_joined and _start_ray()
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield is_ours
+    finally:
+        if not is_joined:
+            ray.shutdown()
+        logger.setLevel(level)
+
+
+def _start_ray() -> bool:
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if not (address := os.environ.get("RAY_ADDRESS")):
+        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+        return True
+    if "://" in address:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: expected host:port, on a node of the cluster; from elsewhere use `ray job submit`"
+        )
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError as error:
+        raise ConfigError(f"RAY_ADDRESS={address}: no cluster answers ({error}); unset it to run here") from None
+    return False
+
+
+@contextmanager
+def _no_groups_left() -> Iterator[None]:
+    """Resources that a run reserved are free again when the study ends, also after an error."""
+    before = _placement_groups()
+    try:
+        yield
+    finally:
+        deadline = time.monotonic() + 10
+        while (left := _placement_groups() - before) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for group in left:
+            log.warning("placement group %s was left behind; it is removed", group)
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def _placement_groups() -> set[str]:
+    """Those of this driver and its workers that hold or want resources: a group's id ends with that of its job."""
+    ours = ray.get_runtime_context().get_job_id()
+    return {
+        group for group, is_ in placement_group_table().items() if group.endswith(ours) and is_["state"] != "REMOVED"
+    }

@@ -1,0 +1,109 @@
+"""Optuna's samplers, pruners and distributions by the names a study gives them."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, create_trial
+
+from orchestrator.distributions import Choice, Domain, Int, Log, Parameters, Quantized
+from orchestrator.study import SearchStudy
+
+
+def make_sampler(study: SearchStudy, num_asked: int, complete: list[FrozenTrial]) -> BaseSampler:
+    """The sampler by name. Its seed moves on with the trials, or each start would replay the same points."""
+    settings = study.search
+    seed = int(np.random.SeedSequence((settings.seed, num_asked)).generate_state(1)[0])
+    startup = settings.startup_trials
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        match settings.sampler:
+            case "tpe":  # without group, a parameter with a condition is sampled as if the others did not exist
+                return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True)
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=startup)
+            case "cmaes":  # its state is lost with Optuna's file; it starts again from where the best trials are
+                return CmaEsSampler(
+                    seed=seed,
+                    n_startup_trials=startup,
+                    warn_independent_sampling=False,
+                    source_trials=_numbers_only(study.parameters, complete) or None,
+                )
+            case "qmc":  # one sequence for the whole study; a start goes through its known points again
+                return QMCSampler(seed=settings.seed, scramble=True, warn_independent_sampling=False)
+            case "random" | "grid":
+                return RandomSampler(seed=seed)
+
+
+def make_pruner(study: SearchStudy, steps: int) -> BasePruner:
+    match study.scheduler.name:
+        case "asha":
+            first = rung_step(study, steps, 0)
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=study.scheduler.eta)
+        case "median":
+            return MedianPruner(n_warmup_steps=rung_step(study, steps, 0))
+        case "none":
+            return NopPruner()
+
+
+def rung_step(study: SearchStudy, steps: int, rung: int) -> int:
+    """The step of a rung; the first is rung 0."""
+    return math.ceil(study.scheduler.first_rung * steps) * study.scheduler.eta**rung
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    match domain:
+        case Choice():
+            return CategoricalDistribution([_spelled(value) for value in domain.choice])
+        case Int():
+            return IntDistribution(*domain.int)
+        case Quantized() if all(isinstance(number, int) for number in domain.quantized):
+            return IntDistribution(domain.quantized[0], domain.quantized[1], step=domain.quantized[2])
+        case Quantized():
+            return FloatDistribution(domain.quantized[0], domain.quantized[1], step=domain.quantized[2])
+        case _:
+            return FloatDistribution(*domain.extremes(), log=isinstance(domain, Log))
+
+
+def suggested(trial: Trial, path: str, domain: Domain) -> Any:
+    """The parameter's value at this trial, as the run takes it."""
+    match distribution(domain):
+        case CategoricalDistribution(choices=choices):
+            return domain.choice[choices.index(trial.suggest_categorical(path, choices))]
+        case IntDistribution(low=low, high=high, step=step):
+            return trial.suggest_int(path, low, high, step=step)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            value = float(trial.suggest_float(path, low, high, step=step, log=log))
+            return value if step is None else domain.values()[round((value - low) / step)]
+
+
+def encoded(parameters: Parameters, point: Mapping[str, Any]) -> dict[str, Any]:
+    """As Optuna stores it: a choice that is a list or a mapping as text."""
+    return {path: _spelled(value) if isinstance(parameters[path], Choice) else value for path, value in point.items()}
+
+
+def _numbers_only(parameters: Parameters, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials without the choices, which CMA-ES leaves to chance."""
+    times = 1 if len(trials) >= 10 else 10  # its warm start takes the best tenth, and refuses if that is none
+    numbers = [path for path in parameters if not isinstance(parameters[path], Choice)]
+    return [
+        create_trial(
+            values=trial.values,
+            params={path: trial.params[path] for path in numbers},
+            distributions={path: trial.distributions[path] for path in numbers},
+        )
+        for trial in trials * times
+    ]
+
+
+def _spelled(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, tuple, dict)) else value

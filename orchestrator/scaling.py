@@ -1,0 +1,170 @@
+"""A trial on its workers, as Tune runs it: one worker inside Tune's own process, or several through Ray Train.
+
+Reports go up, the decision comes down: a run goes on from a report only after the driver has decided, so that one that
+is asked to stop ends at the very report that decided it. Nothing is ever killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import torch.distributed as dist
+from ray import train, tune
+from ray.actor import ActorHandle
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from guidedmix_core import RunConfig, Tree, build
+from orchestrator.folder import TrialFolder
+from orchestrator.study import Objective
+from orchestrator.trial import OnReport, follow_trial, run_trial
+
+RESTARTS = 2
+"""How often a run goes on from its checkpoint after a process died: a lost node, the system's out-of-memory killer."""
+SPOILED = ("oom", "bug", "infrastructure")
+"""Failures after which a process is not used again: its device may be in any state."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The workers of one run, and what each of them may use."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        """Ray shows a worker only the GPUs that it was given."""
+        return "auto" if self.gpus else "cpu"
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Of one worker."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, in values that travel to any machine."""
+
+    run: dict[str, Any]
+    folder: Path
+    objective: Objective
+    group: Group
+    scratch: Path
+    """Where Ray Train may write; it is gone when the study ends."""
+
+    def config(self) -> RunConfig:
+        return build(Tree(self.run, {}))
+
+    def place(self) -> TrialFolder:
+        """The folder that the driver has made. Elsewhere than beside it, whatever the run writes would be lost."""
+        folder = TrialFolder(self.folder)
+        if not folder.trial.exists():
+            node = ray.util.get_node_ip_address()
+            raise FileNotFoundError(f"{folder.path}: not there on node {node}; put the study where every node sees it")
+        return folder
+
+
+def run_task(task: Task) -> None:
+    """Make the run, inside a Tune trial. Its record is written when this returns; it raises if a process was lost."""
+    if task.group.workers > 1:
+        _run_together(task)
+    else:  # Ray Train's local mode: this process is the worker, and Tune keeps it warm for the next trial
+        TorchTrainer(_alone, train_loop_config={"task": task}, scaling_config=train.ScalingConfig(num_workers=0)).fit()
+
+
+def _alone(loop: dict[str, Any]) -> None:
+    _make_run(loop["task"], _report_to_tune, SPOILED)
+
+
+def _report_to_tune(step: int, metrics: dict[str, float]) -> bool:
+    """Tune holds this thread until the driver has decided; its answer is the file `stop`, which `run_trial` reads."""
+    tune.report({"step": step, "metrics": metrics})
+    return False
+
+
+def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) -> None:
+    """None: any failure spoils the process. The fresh one that Ray then starts finds the record, and is done."""
+    folder = task.place()
+    torch.set_num_threads(max(1, int(task.group.cpus)))
+    is_over = folder.result.exists()
+    record = run_trial(task.config(), folder, task.objective, on_report=on_report, device=task.group.device)
+    if record.failure and not is_over and (spoiled is None or record.failure["reason"] in spoiled):
+        raise RuntimeError(f"{folder.path}: failed ({record.failure['reason']}); this process is not used again")
+
+
+@ray.remote(num_cpus=0, max_restarts=0)
+class _Relay:
+    """Between rank 0 and the Tune trial: a report goes up and waits here for its decision."""
+
+    def __init__(self) -> None:
+        self.reports: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self.decision: asyncio.Future[bool] = asyncio.get_event_loop().create_future()
+
+    async def report(self, step: int, metrics: dict[str, float]) -> bool:
+        self.decision = (
+            asyncio.get_running_loop().create_future()
+        )  # one for each: a restarted group must not read an old one
+        await self.reports.put({"step": step, "metrics": metrics})
+        return await self.decision
+
+    async def next_report(self) -> dict[str, Any] | None:
+        """None when the group has ended."""
+        return await self.reports.get()
+
+    async def decide(self, stop: bool) -> None:
+        self.decision.set_result(stop)
+
+    async def end(self) -> None:
+        await self.reports.put(None)
+
+
+def _run_together(task: Task) -> None:
+    """This process only passes on. Retries are Ray Train's, and finite: by default it would try for ever."""
+    relay = _Relay.remote()
+    trainer = TorchTrainer(
+        _in_group,
+        train_loop_config={"task": task, "relay": relay},
+        torch_config=TorchConfig(backend="nccl" if task.group.gpus else "gloo"),
+        scaling_config=train.ScalingConfig(
+            num_workers=task.group.workers, use_gpu=task.group.gpus > 0, resources_per_worker=task.group.resources
+        ),
+        run_config=train.RunConfig(
+            name=task.folder.name,
+            storage_path=str(task.scratch),
+            failure_config=train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
+            logging_config=train.LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    with ThreadPoolExecutor(1) as aside:
+        fit = aside.submit(trainer.fit)
+        fit.add_done_callback(lambda _: relay.end.remote())
+        while (report := ray.get(relay.next_report.remote())) is not None:
+            tune.report(report)
+            relay.decide.remote(TrialFolder(task.folder).stop.exists())
+        fit.result()
+
+
+def _in_group(loop: dict[str, Any]) -> None:
+    """One worker. Ray Train has initialized torch.distributed; rank 0 reports and writes, and all leave when it does.
+
+    A failure of rank 0 ends its process, and so the group: the others may be waiting for it in a collective call.
+    """
+    task, relay = loop["task"], loop["relay"]
+    if dist.get_rank() == 0:
+        _make_run(task, partial(_report_to_relay, relay), spoiled=None)
+    else:
+        torch.set_num_threads(max(1, int(task.group.cpus)))
+        follow_trial(task.config(), task.place(), device=task.group.device)
+
+
+def _report_to_relay(relay: ActorHandle, step: int, metrics: dict[str, float]) -> bool:
+    return ray.get(relay.report.remote(step, metrics))

@@ -1,0 +1,45 @@
+"""One run as a study of its own: the same folder, records, tracking and report as a search has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from guidedmix_core import RunConfig, dump, fingerprint
+from orchestrator.folder import StudyFolder, write_json
+from orchestrator.listeners import Listener
+from orchestrator.provenance import environment
+from orchestrator.results import TrialRecord, load_trial, write_summary
+from orchestrator.study import Objective
+from orchestrator.trial import Progress, hand_out, run_trial
+
+
+def train_one(
+    config: RunConfig, base: str, folder: StudyFolder, listeners: Sequence[Listener], progress: Progress, device: str
+) -> TrialRecord:
+    """The run's record. It goes on where it was interrupted; a finished one is not repeated."""
+    objective = Objective()
+    request = {"study": folder.name, "kind": "train", "planned": 1, "objectives": [dump(objective)], "base": base, "run": dump(config)}
+    trial = folder.trial(fingerprint(config))
+    with folder.running():
+        folder.claim(request, trial.fingerprint)
+        write_json(folder.provenance, environment())
+        hand_out(trial, config, label=base.rpartition("/")[2])
+        _tell(folder, listeners, "study_started", None, folder)
+        _tell(folder, listeners, "trial_started", load_trial(trial))
+
+        def on_report(step: int, metrics: dict[str, float]) -> bool:
+            _tell(folder, listeners, "trial_reported", load_trial(trial), {"step": step, **metrics})
+            return False
+
+        try:
+            record = run_trial(config, trial, objective, on_report=on_report, progress=progress, device=device)
+            _tell(folder, listeners, "trial_ended", record)
+        finally:
+            _tell(folder, listeners, "study_ended")
+    return record
+
+
+def _tell(folder: StudyFolder, listeners: Sequence[Listener], event: str, *what: object) -> None:
+    write_summary(folder)
+    for listener in listeners:
+        getattr(listener, event)(*what)

@@ -1,0 +1,117 @@
+"""MLflow, a window on the study folder: a thread of the driver keeps it up to date. The folder is the record, never MLflow.
+
+A server that is away loses nothing: the thread tries again, and what is missing at the end is counted, said, and made up for by the next
+start. MLflow itself is imported when a window opens: it costs a second that `guidedmix --help` need not pay.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.folder import StudyFolder
+from orchestrator.listeners import Listener
+from orchestrator.mlflow_mirror import Mirror, first_line, shown
+from orchestrator.mlflow_ui import start_ui
+from orchestrator.results import TrialRecord
+
+if TYPE_CHECKING:
+    from orchestrator.study import SearchStudy
+
+__all__ = ["MlflowWindow", "start_ui", "tracker"]
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 2.0
+"""Seconds between two looks at the folder: reports that come faster share one request."""
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to reach a server that is away; the pause doubles up to it."""
+LAST_PAUSES = (1.0, 4.0)
+"""Seconds before each further attempt when the study has ended."""
+
+
+def tracker(uri: str | None, folder: StudyFolder) -> list[Listener]:
+    """The listener that `tracking.mlflow` asks for; `{study}` in the URI is the study's folder."""
+    return [] if uri is None else [MlflowWindow(uri.replace("{study}", str(folder.path.resolve())))]
+
+
+class MlflowWindow(Listener):
+    """Keeps MLflow up to date while a study runs. Once it has begun, nothing that MLflow does reaches the study."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.pending = 0
+        """How many trials MLflow lacks or shows behind their record, after the last attempt."""
+        self._running: set[str] = set()
+        self._is_over = False
+        self._is_away = False
+        self._news, self._leave = threading.Event(), threading.Event()
+
+    def study_started(self, study: SearchStudy, folder: StudyFolder) -> None:
+        """ConfigError if MLflow can't be reached. The database exists before any worker does."""
+        self._mirror = Mirror(self.uri, folder)
+        self._thread = threading.Thread(target=self._keep_up, name="mlflow", daemon=True)
+        self._thread.start()
+        self._news.set()
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self._running.add(record.fingerprint)
+        self._news.set()
+
+    def trial_reported(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
+        self._news.set()
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self._running.discard(record.fingerprint)
+        self._news.set()
+
+    def study_ended(self) -> None:
+        """No run says RUNNING afterwards, unless the server is away: then a warning tells how many trials it lacks."""
+        self._leave.set()
+        self._news.set()
+        self._thread.join()
+        self._running.clear()
+        self._is_over = True
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """After the end: also for what was added to the folder since. Gives up after a few attempts, with a warning."""
+        for pause in (0.0, *LAST_PAUSES):
+            time.sleep(pause)
+            if (error := self._attempt()) is None:
+                return
+        behind = f"lacks {self.pending} of {len(self._mirror.folder.trials())} trials"
+        cure = "the study folder has them all, and running the same command again catches up"
+        log.warning("MLflow (%s) %s: %s; %s", shown(self.uri), behind, first_line(error), cure)
+
+    def _keep_up(self) -> None:
+        pause = INTERVAL
+        while not self._leave.is_set():
+            self._news.wait()
+            self._news.clear()
+            error = None if self._leave.is_set() else self._attempt()
+            if error is None:
+                pause, self._is_away = INTERVAL, False
+            else:
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._complain(error)
+                self._news.set()
+            self._leave.wait(pause)
+
+    def _complain(self, error: Exception) -> None:
+        """Once for each time that it goes away."""
+        if not self._is_away:
+            log.warning("MLflow (%s): %s; the study goes on, MLflow will catch up", shown(self.uri), first_line(error))
+        self._is_away = True
+
+    def _attempt(self) -> Exception | None:
+        try:
+            self._mirror.sync(frozenset(self._running), is_over=self._is_over)
+        except Exception as error:  # a window must not break the house: what is missing is counted, tried again, and said
+            self.pending = self._mirror.count_pending()
+            return error
+        self.pending = 0
+        return None
