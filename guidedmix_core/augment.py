@@ -1,7 +1,8 @@
 """The geometry of a training crop: scale, place and mirror, as one resampling of image and mask.
 
-A crop is separable: each of its rows comes from a place between two rows of the image, each column likewise. So it is described by two axes,
-computed on the CPU; the resampling itself runs in batch on the device, and only the part of the image that a crop needs goes there.
+A crop is separable: each of its rows comes from a place between two rows of the image, each column likewise. So it is
+described by two axes, computed on the CPU; the resampling itself runs in batch on the device, and only the part of an
+image that its crop needs goes there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from guidedmix_core.batch import IGNORE
 from guidedmix_core.config import Augment
+from guidedmix_core.transfer import sent
 
 DRAWS = 4
 """Uniform numbers that make a crop: scale, place along the height, place along the width, flip."""
@@ -27,7 +29,10 @@ SHARE_SAMPLES = 128
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the rows (or the columns) of N crops come from. `start` and `stop` bound what each needs of its image; indices count from `start`."""
+    """Where the rows (or the columns) of N crops come from.
+
+    `start` and `stop` bound what each crop needs of its image; the indices count from `start`.
+    """
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
@@ -39,10 +44,8 @@ class Axis:
     inside: Bool[Tensor, "N L"]
 
     def to(self, device: torch.device) -> Axis:
-        low, high, share, nearest, inside = (
-            tensor.to(device, non_blocking=True) for tensor in (self.low, self.high, self.share, self.nearest, self.inside)
-        )
-        return Axis(self.start, self.stop, low, high, share, nearest, inside)
+        tensors = (self.low, self.high, self.share, self.nearest, self.inside)
+        return Axis(self.start, self.stop, *(sent(tensor, device) for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,27 @@ def center_crops(sizes: Int[Tensor, "N 2"], crop: tuple[int, int]) -> Crops:
 
 
 def first_balanced(mask: UInt8[np.ndarray, "H W"], draws: Float[Tensor, "T 4"], augment: Augment) -> int:
-    """The first of several draws whose crop has no class filling more than the allowed share of its labeled pixels; the last, if none."""
+    """The first of several draws in whose crop no class fills more than the allowed share; or the last.
+
+    The share is of the labeled pixels, as in mmseg.
+    """
     sizes = torch.tensor([mask.shape]).expand(len(draws), 2)
     crops = random_crops(sizes, draws, augment)
-    steps = [-(-length // SHARE_SAMPLES) for length in augment.crop]
+    axes = [
+        (axis, -(-length // SHARE_SAMPLES))
+        for axis, length in zip((crops.rows, crops.columns), augment.crop, strict=True)
+    ]
     for i in range(len(draws)):
-        rows, columns = (
-            (axis.nearest[i][axis.inside[i]][::step] + axis.start[i]).numpy() for axis, step in zip((crops.rows, crops.columns), steps, strict=True)
-        )
+        rows, columns = ((axis.nearest[i][axis.inside[i]][::step] + axis.start[i]).numpy() for axis, step in axes)
         counts = np.bincount(mask[np.ix_(rows, columns)].ravel(), minlength=256)[:IGNORE]
         if 0 < counts.max() <= augment.max_class_share * counts.sum():
             return i
     return len(draws) - 1
 
 
-def resample_image(windows: UInt8[Tensor, "N h w C"], crops: Crops, padding: Float[Tensor, " C"]) -> Float[Tensor, "N C H W"]:
+def resample_image(
+    windows: UInt8[Tensor, "N h w C"], crops: Crops, padding: Float[Tensor, " C"]
+) -> Float[Tensor, "N C H W"]:
     """Bilinear, in [0, 1]. At scale 1 every pixel keeps its exact value."""
     rows = _blended(windows.flatten(2), crops.rows).unflatten(2, windows.shape[2:])  # (N, H, w, C)
     both = _blended(rows.transpose(1, 2).flatten(2), crops.columns).unflatten(2, rows.shape[1::2])  # (N, W, H, C)
@@ -108,14 +117,24 @@ def resample_mask(windows: UInt8[Tensor, "N h w"], crops: Crops) -> Int[Tensor, 
 
 
 def _crops(
-    sizes: Int[Tensor, "N 2"], resized: Int[Tensor, "N 2"], offset: Int[Tensor, "N 2"], mirrored: Bool[Tensor, " N"], crop: tuple[int, int]
+    sizes: Int[Tensor, "N 2"],
+    resized: Int[Tensor, "N 2"],
+    offset: Int[Tensor, "N 2"],
+    mirrored: Bool[Tensor, " N"],
+    crop: tuple[int, int],
 ) -> Crops:
     rows = _axis(sizes[:, :1], resized[:, :1], offset[:, :1], torch.zeros_like(mirrored), crop[0])
     columns = _axis(sizes[:, 1:], resized[:, 1:], offset[:, 1:], mirrored, crop[1])
     return Crops(rows, columns, bool(rows.inside.all() and columns.inside.all()))
 
 
-def _axis(size: Int[Tensor, "N 1"], resized: Int[Tensor, "N 1"], offset: Int[Tensor, "N 1"], mirrored: Bool[Tensor, " N"], length: int) -> Axis:
+def _axis(
+    size: Int[Tensor, "N 1"],
+    resized: Int[Tensor, "N 1"],
+    offset: Int[Tensor, "N 1"],
+    mirrored: Bool[Tensor, " N"],
+    length: int,
+) -> Axis:
     place = torch.arange(length)
     place = torch.where(mirrored.unsqueeze(1), length - 1 - place, place) + offset  # in the resized image
     inside = (place >= 0) & (place < resized)
@@ -125,7 +144,9 @@ def _axis(size: Int[Tensor, "N 1"], resized: Int[Tensor, "N 1"], offset: Int[Ten
     nearest = ((2 * place + 1) * size).div(2 * resized, rounding_mode="floor").clamp(min=0).minimum(size - 1)
     start = low.amin(1, keepdim=True)
     stop = tuple((high.amax(1) + 1).tolist())
-    return Axis(tuple(start[:, 0].tolist()), stop, low - start, high - start, (source - low).float(), nearest - start, inside)
+    return Axis(
+        tuple(start[:, 0].tolist()), stop, low - start, high - start, (source - low).float(), nearest - start, inside
+    )
 
 
 def _blended(lines: Tensor, axis: Axis) -> Float[Tensor, "N L P"]:

@@ -1,7 +1,8 @@
 """Decoded arrays on disk: decoded once, memory-mapped, shared by every process of the machine.
 
-A cache is a folder named for its content: `bytes` holds the arrays one after another, `index.json` their ids, shapes and places. It is built beside
-its place and renamed into it, under a lock, so it is there as a whole or not at all. It may be deleted at any time.
+A cache is a folder named for its content: `bytes` holds the arrays one after another, `index.json` their ids and
+shapes. It is built beside its place and renamed into it, under a lock, so it is there as a whole or not at all. It may
+be deleted whenever no run is using it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def cached_masks(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
 
 
 def cached_presence(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
-    """For each record a row of K numbers: 1 where the class occurs in its mask. What a stratified draw needs to know of the masks."""
+    """For each record K numbers: 1 where the class occurs in its mask. What a stratified draw needs to know of it."""
     num_classes = len(dataset.classes())
 
     def read(record: Record) -> np.ndarray:
@@ -107,7 +108,7 @@ def _cached(
             return ArrayCache(folder)
     except OSError as error:
         raise ConfigError(
-            f"GUIDEDMIX_CACHE={cache_root()}: decoded {kind} can't be written there ({error}); name a folder with room for them"
+            f"GUIDEDMIX_CACHE={cache_root()}: {kind} can't be written there ({error}); name a folder with room for them"
         ) from error
 
 
@@ -154,7 +155,9 @@ def _build(
 def _check(failures: dict[str, str], kind: str, dataset: Dataset, count: int) -> None:
     first = "\n  ".join(list(failures.values())[:5])
     if failures and kind != "images":
-        raise ConfigError(f"{len(failures)} of {count} masks can't be read; restore them, or leave their images out of the labeled ones:\n  {first}")
+        raise ConfigError(
+            f"{len(failures)} of {count} masks can't be read; restore them, or don't label their images:\n  {first}"
+        )
     if len(failures) > dataset.unreadable_tolerance * count:
         raise ConfigError(
             f"{len(failures)} of {count} images can't be read; restore them, or let data.unreadable_tolerance "

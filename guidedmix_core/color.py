@@ -13,15 +13,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from guidedmix_core.config import Augment
+from guidedmix_core.transfer import sent
 
 DRAWS = 8
-"""Uniform numbers that make a strong view: jitter or not, brightness, contrast, saturation, hue, gray or not, blur or not, sigma."""
+"""Uniform numbers that make a strong view: jitter?, brightness, contrast, saturation, hue, gray?, blur?, sigma."""
 LUMA = (0.2989, 0.587, 0.114)
 BLUR_RADIUS = 6
 """Three times the largest sigma."""
 
 
-def strong_view(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 8"], augment: Augment) -> Float[Tensor, "N C H W"]:
+def strong_view(
+    image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 8"], augment: Augment
+) -> Float[Tensor, "N C H W"]:
     """Color jitter, gray and blur, each on the images whose draw says so."""
     if augment.color:
         jittered = draws[:, 0] < augment.color_probability
@@ -32,12 +35,15 @@ def strong_view(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 8"], au
 
 
 def jitter(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 4"], strength: float) -> Float[Tensor, "N C H W"]:
-    """Brightness, contrast, saturation, hue, in this order: factors in 1 +- strength, hue turned by +- strength / 2 of the circle (half of it at most)."""
+    """Brightness, contrast, saturation, hue, in this order.
+
+    Factors lie in 1 +- strength; the hue turns by up to strength / 2 of the circle, and never more than half of it.
+    """
     lowest = max(0.0, 1 - strength)
     factors = lowest + (1 + strength - lowest) * draws[:, :3]
     turns = min(strength / 2, 0.5) * (2 * draws[:, 3:] - 1)
     brightness, contrast, saturation, turn = (
-        column[:, None, None, None] for column in torch.cat([factors, turns], 1).to(image.device, non_blocking=True).unbind(1)
+        column[:, None, None, None] for column in sent(torch.cat([factors, turns], 1), image.device).unbind(1)
     )
     image = (image * brightness).clamp_(0, 1)
     mean = _gray(image).mean((1, 2, 3), keepdim=True)
@@ -50,7 +56,7 @@ def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[T
     """Gaussian, mirrored at the border."""
     radius = min(BLUR_RADIUS, image.shape[-2] - 1, image.shape[-1] - 1)
     weights = torch.exp(-0.5 * (torch.arange(radius + 1) / sigma.unsqueeze(1)) ** 2)
-    weights = (weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])).to(image.device, non_blocking=True)
+    weights = sent(weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1]), image.device)
     image = F.pad(image, (radius,) * 4, mode="reflect")
     for axis in (2, 3):
         length = image.shape[axis] - 2 * radius
@@ -70,7 +76,8 @@ def _gray(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
 def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
     """To HSV, hue + turn, and back, in one piece.
 
-    A channel is value - chroma * clamp(2 - |6 f - 2|, 0, 1), where f in [0, 1) is the way around the circle from it to the hue.
+    A channel is value - chroma * clamp(2 - |6 f - 2|, 0, 1), where f in [0, 1) is the way around the circle
+    from the channel to the hue.
     """
     red, green, blue = image.split(1, 1)
     value = image.amax(1, keepdim=True)
@@ -78,7 +85,9 @@ def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"])
     of_green, of_blue = (blue - red).add_(chroma, alpha=2), (red - green).add_(chroma, alpha=4)
     sixths = torch.where(value == red, green - blue, torch.where(value == green, of_green, of_blue))
     hue = sixths.div_(6 * chroma.clamp(min=1e-12))  # 0 where there is no color
-    channel = torch.tensor([5 / 6 + 2, 3 / 6 + 2, 1 / 6 + 2], device=image.device)[:, None, None]  # two turns more: positive
+    channel = (
+        17 / 6 - torch.arange(3, device=image.device)[:, None, None] / 3
+    )  # 5/6, 3/6, 1/6, and two turns more: positive
     way = (hue.add_(turn) + channel).frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)
     return torch.addcmul(value.sub_(chroma, alpha=2), chroma.mul_(6), way).clamp_(0, 1)
 
@@ -87,7 +96,7 @@ def _where(
     chosen: Bool[Tensor, " N"], image: Float[Tensor, "N C H W"], change: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "N C H W"]:
     """The images with the chosen ones changed. `chosen` lies on the CPU."""
-    index = chosen.nonzero().squeeze(1).to(image.device, non_blocking=True)
+    index = sent(chosen.nonzero().flatten(), image.device)
     if not len(index):
         return image
     return image.index_copy(0, index, change(image.index_select(0, index)))

@@ -14,26 +14,30 @@ def read_list(path: Path) -> list[str]:
     try:
         lines = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: the list can't be read ({error}); expected a text file with one image a line") from error
+        raise ConfigError(
+            f"{path}: the list can't be read ({error}); expected a text file with one image a line"
+        ) from error
     if not lines:
         raise ConfigError(f"{path}: the list is empty; expected one image a line")
     return lines
 
 
 class Names:
-    """Everything a record may be called: its id, or the name of its file in that folder; the last parts of both, where no other record shares them."""
+    """Everything a record may be called: its id, or the name of its file in the folder of the id; and the last parts of
+    both, where no other record shares them."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._whole: dict[str, Record] = {}
         self._parts: dict[str, Record | None] = {}
         for record in records:
-            for name in {record.id, str(PurePosixPath(record.id).parent / record.image.stem) if record.image else record.id}:
+            file = record.image.stem if record.image else PurePosixPath(record.id).name
+            for name in {record.id, str(PurePosixPath(record.id).with_name(file))}:
                 self._whole[name] = record
                 for tail in _tails(name)[1:]:
                     self._parts[tail] = record if self._parts.get(tail, record) is record else None
 
     def find_all(self, lines: Sequence[str], place: str) -> list[Record]:
-        """In the order of the lines. ConfigError, beginning with `place`, if one is unknown or two name the same image."""
+        """In the order of the lines. ConfigError, beginning with `place`, if one is unknown or two name one image."""
         found = [self.find(line) for line in lines]
         if unknown := [line for line, record in zip(lines, found, strict=True) if record is None]:
             raise ConfigError(
@@ -46,7 +50,8 @@ class Names:
         return list(records.values())
 
     def find(self, line: str) -> Record | None:
-        """Of an id, a file name, or a path that ends in one: `2007_000032`, `/JPEGImages/2007_000032.jpg`, `leftImg8bit/train/city/stem.png`."""
+        """Of an id, or a path that ends in one or in its file: `2007_000032`, `/JPEGImages/2007_000032.jpg`,
+        `leftImg8bit/train/city/stem.png`."""
         tails = _tails(line)
         whole = (self._whole[name] for tail in tails for name in _stems(tail) if name in self._whole)
         part = (record for name in _stems("/".join(tails[:1])) if (record := self._parts.get(name)))

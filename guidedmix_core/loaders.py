@@ -50,8 +50,8 @@ class RunData:
         self.split = draw_split(config.split, config.data, self._images.skipped)
         if config.method.views().unlabeled and not self.split.unlabeled:
             raise ConfigError(
-                f"split: all {len(self.split.labeled)} training images are labeled, and method.name={config.method.name} needs unlabeled ones; "
-                "lower split.labeled, or use method.name=supervised"
+                f"split: all {len(self.split.labeled)} images are labeled, but method.name={config.method.name} "
+                "needs unlabeled ones; lower split.labeled, or use method.name=supervised"
             )
         self._labeled = self._pool(self.split.labeled, masks=True)
         self._evaluated, self._truth = _evaluated(config)
@@ -63,23 +63,27 @@ class RunData:
         config, parts = self._config, world * self._config.train.accumulate
         for name in ("batch_size", "unlabeled_batch_size"):
             if (size := getattr(config.train, name)) % parts:
-                raise ConfigError(f"train.{name}={size}: expected a multiple of {parts} ({world} workers, train.accumulate={config.train.accumulate})")
+                raise ConfigError(
+                    f"train.{name}={size}: expected a multiple of {parts} "
+                    f"({world} workers, train.accumulate={config.train.accumulate})"
+                )
         if config.split.zip_streams and config.train.batch_size != config.train.unlabeled_batch_size:
             raise ConfigError(
-                f"split.zip_streams pairs labeled with unlabeled images: train.batch_size={config.train.batch_size} and "
-                f"train.unlabeled_batch_size={config.train.unlabeled_batch_size} must be equal"
+                f"train.batch_size={config.train.batch_size}: split.zip_streams pairs labeled with unlabeled images; "
+                f"expected train.unlabeled_batch_size={config.train.unlabeled_batch_size}"
             )
-        return TrainingStream(config, self._labeled, self._pool(self.split.unlabeled), views, self._reader(device), parts)
+        unlabeled = self._pool(self.split.unlabeled)
+        return TrainingStream(config, self._labeled, unlabeled, views, self._reader(device), parts)
 
     def labeled(self, device: torch.device | str) -> Iterator[Batch]:
-        """One pass over the labeled images, in their order: center crops, as they are. The last batch may be smaller."""
+        """One pass over the labeled images, in their order: center crops at scale 1. The last batch may be smaller."""
         reader, size = self._reader(device), self._config.train.batch_size
         for start in range(0, len(self._labeled), size):
             chosen = range(start, min(start + size, len(self._labeled)))
             yield Batch(*self._center(self._labeled, chosen, reader))
 
     def evaluation(self, device: torch.device | str, rank: int = 0, world: int = 1) -> Iterator[EvalBatch]:
-        """Each image of the evaluated part once, over all ranks: images of equal size together, the batches dealt out in turn."""
+        """Each image of the evaluated part once, over all ranks: equal sizes together, batches dealt out in turn."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for i, shape in enumerate(self._evaluated.shapes):
             groups[shape].append(i)
@@ -93,7 +97,7 @@ class RunData:
         return [self._eval_batch([i], device) for i in _spread(len(self._evaluated), self._config.evaluate.panels)]
 
     def telemetry(self, device: torch.device | str) -> Iterator[tuple[Batch, Int[Tensor, "U H W"]]]:
-        """Center crops of unlabeled images with labeled ones beside them, and the withheld truth; nothing where there is no truth.
+        """Center crops of unlabeled images, labeled ones beside them, and the withheld truth; nothing if there is none.
 
         The same at every call. The last batch may be smaller; it keeps the ratio of labeled to unlabeled images.
         """
@@ -118,14 +122,17 @@ class RunData:
     def _reader(self, device: torch.device | str) -> Reader:
         return Reader(self._config.segmentor.backbone.mean, torch.device(device))
 
-    def _center(self, pool: Pool, chosen: Sequence[int], reader: Reader) -> tuple[Float[Tensor, "N C H W"], Int[Tensor, "N H W"]]:
+    def _center(
+        self, pool: Pool, chosen: Sequence[int], reader: Reader
+    ) -> tuple[Float[Tensor, "N C H W"], Int[Tensor, "N H W"]]:
         crops = center_crops(pool.sizes(chosen), self._config.augment.crop).to(reader.device)
         return reader.images(pool, chosen, crops), reader.masks(pool, chosen, crops)
 
     def _eval_batch(self, chosen: Sequence[int], device: torch.device | str) -> EvalBatch:
         image = torch.from_numpy(np.stack([self._evaluated[i] for i in chosen])).to(device)
         mask = torch.from_numpy(np.stack([self._truth[i] for i in chosen])).to(device)
-        return EvalBatch(tuple(self._evaluated.ids[i] for i in chosen), image.permute(0, 3, 1, 2).contiguous().float().div_(255), mask.long())
+        ids = tuple(self._evaluated.ids[i] for i in chosen)
+        return EvalBatch(ids, image.permute(0, 3, 1, 2).contiguous().float().div_(255), mask.long())
 
     def _fingerprint(self) -> str:
         assert self._labeled.masks is not None

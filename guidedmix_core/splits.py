@@ -28,7 +28,10 @@ class LabelSplit:
 
 
 def draw_split(split: Split, dataset: Dataset, skipped: Collection[str] = ()) -> LabelSplit:
-    """ConfigError if a list is empty, names unknown images or overlaps the other, or if more labels are asked for than there are masks."""
+    """`skipped` are the ids of images that can't be read.
+
+    ConfigError if a list is empty, names unknown images or overlaps the other, or if there are fewer masks than labels.
+    """
     everything = dataset.records("train")
     records = [record for record in everything if record.id not in skipped]
     if not split.labeled_list:
@@ -40,7 +43,10 @@ def draw_split(split: Split, dataset: Dataset, skipped: Collection[str] = ()) ->
         return LabelSplit(labeled, _without(records, labeled))
     unlabeled = _listed(split.unlabeled_list, "split.unlabeled_list", names, skipped)
     if both := sorted({record.id for record in labeled} & {record.id for record in unlabeled}):
-        raise ConfigError(f"split: {len(both)} images are in both labeled_list and unlabeled_list ({first_few(both)}); an image goes in one of them")
+        raise ConfigError(
+            f"split.labeled_list and split.unlabeled_list share {len(both)} images ({first_few(both)}); "
+            "each goes in one of them"
+        )
     return LabelSplit(labeled, unlabeled)
 
 
@@ -50,14 +56,19 @@ def _without(records: Iterable[Record], labeled: Iterable[Record]) -> tuple[Reco
 
 
 def _draw(split: Split, dataset: Dataset, records: Sequence[Record]) -> tuple[Record, ...]:
-    """A uniform draw among those in which every class occurs. If a hundred draws find none, one that is greedy for missing classes."""
+    """A uniform draw among those in which every class occurs; if a hundred find none, one that is greedy for classes.
+
+    In the order of the data set. The masks of all candidates are opened, for which classes occur and nothing else; none
+    is opened if all candidates are labeled. So a drawn split stays the same when the masks it withholds are removed.
+    """
     candidates = [record for record in records if record.has_mask]
     count = split.labeled if isinstance(split.labeled, int) else round(split.labeled * len(records))
     if not count:
-        raise ConfigError(f"split.labeled={split.labeled}: no image of {len(records)} would have a label; ask for a larger share")
+        raise ConfigError(f"split.labeled={split.labeled}: that is no image of {len(records)}; ask for a larger share")
     if count > len(candidates):
         raise ConfigError(
-            f"split.labeled={split.labeled}: {count} labeled images, but only {len(candidates)} of the {len(records)} training images have a mask"
+            f"split.labeled={split.labeled}: expected at most {len(candidates)}, which is how many "
+            f"of the {len(records)} training images have a mask"
         )
     if count == len(candidates):
         return tuple(candidates)
@@ -66,15 +77,13 @@ def _draw(split: Split, dataset: Dataset, records: Sequence[Record]) -> tuple[Re
     stream = generator(split.seed, "split")
     orders = [torch.randperm(len(candidates), generator=stream).numpy() for _ in range(REDRAWS)]
     possible = present.any(0).sum()
-    complete = (order[:count] for order in orders if present[order[:count]].any(0).sum() == possible)
-    chosen = next(complete, None)
-    if chosen is None:
-        chosen = _greedy(present, orders[0], count)
+    complete = (order[:count].tolist() for order in orders if present[order[:count]].any(0).sum() == possible)
+    chosen = next(complete, None) or _greedy(present, orders[0], count)
     return tuple(candidates[i] for i in sorted(chosen))
 
 
 def _greedy(present: np.ndarray, order: np.ndarray, count: int) -> list[int]:
-    """In a random order, always the image that adds most classes; the first of those that add equally many."""
+    """Always the image that adds most classes; among equals, the first in the order."""
     left, missing, chosen = list(order), present.any(0), []
     for _ in range(count):
         best = max(left, key=lambda i: (present[i] & missing).sum())

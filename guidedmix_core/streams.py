@@ -1,4 +1,4 @@
-"""The endless streams a run trains on. A batch is a pure function of (seed, step, part): nothing is remembered between steps."""
+"""The endless streams a run trains on. A batch is a pure function of (seed, step, part): nothing is remembered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from guidedmix_core import augment, color
@@ -21,7 +21,7 @@ from guidedmix_core.rng import generator
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of a stream: `index[i]` is the place of image i in the cache, `masks[i]` its mask, where masks may be seen."""
+    """The images of a stream: `index[i]` is the place of image i in the cache, `masks[i]` its mask, if seen."""
 
     images: ArrayCache
     index: tuple[int, ...]
@@ -42,7 +42,8 @@ class Reader:
         self.padding = torch.tensor(padding, device=device)
 
     def images(self, pool: Pool, chosen: Sequence[int], crops: Crops) -> Float[Tensor, "N C H W"]:
-        return resample_image(self._windows([pool.images[pool.index[i]] for i in chosen], crops), crops, self.padding)
+        windows = self._windows([pool.images[pool.index[i]] for i in chosen], crops)
+        return resample_image(windows, crops, self.padding)
 
     def masks(self, pool: Pool, chosen: Sequence[int], crops: Crops) -> Int[Tensor, "N H W"]:
         assert pool.masks is not None, "the masks of this pool are withheld"
@@ -53,7 +54,8 @@ class Reader:
         rows, columns = crops.rows, crops.columns
         height = max(stop - start for start, stop in zip(rows.start, rows.stop, strict=True))
         width = max(stop - start for start, stop in zip(columns.start, columns.stop, strict=True))
-        canvas = torch.empty((len(arrays), height, width, *arrays[0].shape[2:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        shape, pinned = (len(arrays), height, width, *arrays[0].shape[2:]), self.device.type == "cuda"
+        canvas = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         for i, array in enumerate(arrays):
             window = array[rows.start[i] : rows.stop[i], columns.start[i] : columns.stop[i]]
             canvas[i, : window.shape[0], : window.shape[1]].numpy()[...] = window
@@ -61,8 +63,11 @@ class Reader:
 
 
 class TrainingStream:
-    """The batches of a run. Augmentation is drawn for the whole batch of a step and then cut into parts, so that the parts of any
-    number of workers together are the batch that one worker sees."""
+    """The batches of a run.
+
+    Augmentation is drawn for the whole batch of a step and then cut into parts, so that the parts of any number of
+    workers together are the batch that one worker sees.
+    """
 
     def __init__(
         self,
@@ -75,7 +80,7 @@ class TrainingStream:
     ) -> None:
         self.config, self.views, self.reader, self.parts = config, views, reader, parts
         self.labeled, self.unlabeled = labeled, unlabeled
-        self._items: dict[str, tuple[int, ...]] = {"labeled": tuple(range(len(labeled))), "unlabeled": tuple(range(len(unlabeled)))}
+        self._items = {"labeled": tuple(range(len(labeled))), "unlabeled": tuple(range(len(unlabeled)))}
         self._orders = {stream: stream for stream in ("labeled", "unlabeled", "partner")}
         if config.split.zip_streams and views.unlabeled:
             self._zip()
@@ -92,11 +97,12 @@ class TrainingStream:
         )
 
     def _zip(self) -> None:
-        """The released loader: the shorter list repeats one permutation of itself up to the length of the longer one; pairs stay for the run."""
+        """The released loader: the shorter list repeats one permutation of itself to the length of the longer one, and
+        the pairs stay for the run."""
         length = max(map(len, self._items.values()))
         for stream, items in self._items.items():
             if len(items) < length:
-                order = torch.randperm(len(items), generator=generator(self.config.seed, f"order/zip/{stream}")).tolist()
+                order = _order(self.config.seed, f"zip/{stream}", 0, len(items))
                 self._items[stream] = tuple(order[i % len(order)] for i in range(length))
             self._orders[stream] = "zip"
 
@@ -123,13 +129,15 @@ class TrainingStream:
         strong = tuple(self._strong(name, view, step, mine, weak, crops) for view in range(self.views.strong))
         return Unlabeled(weak, strong, crops.inside)
 
-    def _weak(self, name: str, step: int, mine: slice, image: Float[Tensor, "N C H W"], crops: Crops) -> Float[Tensor, "N C H W"]:
+    def _weak(self, name: str, step: int, mine: slice, image: Tensor, crops: Crops) -> Float[Tensor, "N C H W"]:
         if not self.config.augment.weak_color:
             return image
         draws = self._color_draws(f"color/{name}/weak", name, step)[mine, 1:5]
         return self._padded(color.jitter(image, draws, self.config.augment.weak_color), crops)
 
-    def _strong(self, name: str, view: int, step: int, mine: slice, weak: Tensor, crops: Crops) -> Float[Tensor, "U C H W"]:
+    def _strong(
+        self, name: str, view: int, step: int, mine: slice, weak: Tensor, crops: Crops
+    ) -> Float[Tensor, "U C H W"]:
         draws = self._color_draws(f"color/{name}/{view}", name, step)[mine]
         return self._padded(color.strong_view(weak, draws, self.config.augment), crops)
 
@@ -145,7 +153,8 @@ class TrainingStream:
 
     def _balanced(self, chosen: Sequence[int], draws: Float[Tensor, "T N 4"]) -> Float[Tensor, "N 4"]:
         assert self.labeled.masks is not None
-        tries = [augment.first_balanced(self.labeled.masks[i], draws[:, j], self.config.augment) for j, i in enumerate(chosen)]
+        masks = (self.labeled.masks[i] for i in chosen)
+        tries = [augment.first_balanced(mask, draws[:, j], self.config.augment) for j, mask in enumerate(masks)]
         return draws[tries, range(len(tries))]
 
     def _mine(self, size: int, part: int) -> slice:
@@ -153,10 +162,10 @@ class TrainingStream:
         return slice(part * share, (part + 1) * share)
 
     def _chosen(self, name: str, step: int, size: int) -> list[int]:
-        """The images of a step's whole batch, from one permutation an epoch; an epoch may begin in the middle of a batch."""
-        items = self._items[name]
-        places = range(step * size, (step + 1) * size)
-        return [items[_order(self.config.seed, self._orders[name], place // len(items), len(items))[place % len(items)]] for place in places]
+        """The images of a step's whole batch, from one permutation an epoch; an epoch may begin inside a batch."""
+        items, order = self._items[name], self._orders[name]
+        turns = (divmod(place, len(items)) for place in range(step * size, (step + 1) * size))
+        return [items[_order(self.config.seed, order, epoch, len(items))[i]] for epoch, i in turns]
 
 
 @lru_cache(maxsize=16)

@@ -13,29 +13,6 @@ from pydantic_core import PydanticCustomError
 from guidedmix_core import Config, Tuple
 
 
-class Domain(Config, ABC):
-    """The values of one parameter."""
-
-    when: dict[str, Annotated[tuple[Any, ...], Field(min_length=1), Tuple]] = Field(
-        {}, description="the parameter exists only while each of these parameters has one of its values"
-    )
-
-    @abstractmethod
-    def extremes(self) -> tuple[Any, ...]:
-        """The values at which a run is most likely to be refused."""
-
-    @abstractmethod
-    def middle(self) -> Any: ...
-
-    def values(self) -> tuple[Any, ...] | None:
-        """All of them in order; None if they can't be counted."""
-        return None
-
-    def has(self, value: Any) -> bool:
-        """Whether the parameter can take the value."""
-        return value in (self.values() or ())
-
-
 def _rising(bounds: tuple[float, ...]) -> tuple[float, ...]:
     if bounds[0] >= bounds[1]:
         raise PydanticCustomError("space", "expected the smaller number first, and two different ones")
@@ -56,9 +33,37 @@ def _whole_steps(grid: tuple[float, float, float]) -> tuple[float, float, float]
 
 
 def _different(choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not choices:
+        raise PydanticCustomError("space", "expected one value or more")
     if any(value in choices[:i] for i, value in enumerate(choices)):
-        raise PydanticCustomError("space", "a choice is given twice")
+        raise PydanticCustomError("space", "a value is given twice")
     return choices
+
+
+Some = Annotated[tuple[Any, ...], Tuple, AfterValidator(_different)]
+
+
+class Domain(Config, ABC):
+    """The values of one parameter."""
+
+    when: dict[str, Some] = Field(
+        {}, description="the parameter exists only while each of these parameters has one of its values"
+    )
+
+    @abstractmethod
+    def extremes(self) -> tuple[Any, ...]:
+        """The values at which a run is most likely to be refused."""
+
+    @abstractmethod
+    def middle(self) -> Any: ...
+
+    def values(self) -> tuple[Any, ...] | None:
+        """All of them in order; None if they can't be counted."""
+        return None
+
+    def has(self, value: Any) -> bool:
+        """Whether the parameter can take the value."""
+        return value in (self.values() or ())
 
 
 class _Continuous(Domain):
@@ -120,7 +125,7 @@ class Int(_Countable):
 class Choice(_Countable):
     """One of a list, in no order."""
 
-    choice: Annotated[tuple[Any, ...], Field(min_length=1), Tuple, AfterValidator(_different)]
+    choice: Some
 
     def extremes(self) -> tuple[Any, ...]:
         return self.choice

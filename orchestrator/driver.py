@@ -27,7 +27,7 @@ from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
 from orchestrator.listeners import Listener
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial, load_trials, write_summary
-from orchestrator.search import Proposal, Search
+from orchestrator.search import Search
 from orchestrator.space import check_space, corners
 from orchestrator.study import Objective, SearchStudy, identity
 from orchestrator.trial import hand_out
@@ -56,8 +56,9 @@ def driving(study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequ
     _open_all_data(study, base)
     with folder.running():
         driver = Driver(study, base, folder, listeners)
-        driver.begin()
+        driver.claim()
         try:
+            driver.begin()
             yield driver
             driver.finish()
         finally:
@@ -71,7 +72,7 @@ class Driver:
         self.study, self.base, self.folder, self.listeners = study, base, folder, tuple(listeners)
         self.out: dict[str, Job] = {}
         """Jobs that were handed out and have not ended, by fingerprint."""
-        self._twins: dict[str, list[Proposal]] = {}  # proposed again while their run is out
+        self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
         self._references = iter(enumerate(study.references.items()))
         self._search_is_over = False
 
@@ -80,15 +81,18 @@ class Driver:
         """What trials report to the scheduler, and what is best."""
         return self.study.objectives[0]
 
-    def begin(self) -> None:
-        """Claim the folder, make the journal agree with the results, rebuild the search from both."""
+    def claim(self) -> None:
+        """Make the folder this study's, and its journal agree with its results."""
         config = build(self.base)
         self.folder.claim(_request(self.study, config, self.folder), identity(self.study, self.base))
         write_json(self.folder.provenance, here := environment())
         self._reconcile()
-        self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
-        self.search = Search(self.study, self.folder, config.train.steps)
+
+    def begin(self) -> None:
+        """Rebuild the search from journal and results, and say that it goes on."""
+        self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
+        self.search = Search(self.study, self.folder, build(self.base).train.steps)
         self._tell("study_started", self.study, self.folder)
 
     def next(self) -> Job | None:
@@ -126,10 +130,9 @@ class Driver:
             {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
         )
         del self.out[job.fingerprint]
-        if job.role == "trial":
-            self.search.tell(job.number, record)
-        for proposal in self._twins.pop(job.fingerprint, []):
-            self.search.tell(proposal.number, record)
+        for asked in (job, *self._twins.pop(job.fingerprint, [])):
+            if asked.role == "trial":
+                self.search.tell(asked.number, record)
         self._tell("trial_ended", record)
         _check_canary(job, record)
 
@@ -152,7 +155,7 @@ class Driver:
             self.folder.append(asked)
         self._name(job)
         if job.fingerprint in self.out:
-            self._twins.setdefault(job.fingerprint, []).append(Proposal(job.number, job.params))
+            self._twins.setdefault(job.fingerprint, []).append(job)
             return None
         if job.folder.result.exists():
             record = load_trial(job.folder)

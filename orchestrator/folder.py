@@ -27,6 +27,10 @@ from guidedmix_core import ConfigError
 
 log = logging.getLogger(__name__)
 
+_YAML_LOADER = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the summary reads it at every event: C is ten times faster
+
 
 class StudyFolder:
     """The paths of a study and the few ways to write there. Making one touches nothing."""
@@ -65,7 +69,7 @@ class StudyFolder:
     def request(self) -> dict[str, Any]:
         """What `claim` wrote. ConfigError if the folder is no study."""
         try:
-            return yaml.safe_load(self.study_yaml.read_text(encoding="utf-8"))
+            return yaml.load(self.study_yaml.read_text(encoding="utf-8"), _YAML_LOADER)
         except FileNotFoundError:
             raise ConfigError(f"{self.path}: no study here: {self.study_yaml.name} is missing") from None
         except yaml.YAMLError as error:

@@ -1,7 +1,8 @@
 """How much of reaching the best trials went with each parameter, and how sure that is.
 
-PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023, arXiv 2304.10255) asks how differently a parameter is distributed among the
-best trials and among all of them. The interval is a percentile bootstrap over trials. It says nothing about the noise of seeds.
+PED-ANOVA (Watanabe, Bansal and Hutter, IJCAI 2023, arXiv 2304.10255) asks how differently a parameter is distributed
+among the best trials and among all of them. The interval is a percentile bootstrap over trials; it says nothing about
+the noise of seeds.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ def importances(
     resamples: int = 100,
     coverage: float = 0.9,
 ) -> Importances:
-    """Of trials with these parameters and objective values. `logarithmic` names the parameters that were searched on a log scale.
+    """Of trials with these parameters and objective values.
 
-    A parameter that a trial does not have (a condition left it out) is absent from that trial's mapping.
+    `logarithmic` names the parameters that were searched on a log scale. A parameter that a trial does not have (a
+    condition left it out) is absent from that trial's mapping.
     """
     count, top = len(values), top_share(len(values))
     distributions = _distributions(params, logarithmic)
@@ -90,7 +92,7 @@ def top_share(count: int) -> float:
 
 
 def _row(path: str, share: float, interval: np.ndarray) -> Importance:
-    # A resample repeats trials, which shifts small shares upward; the interval must still hold the estimate it is drawn around.
+    # A resample repeats trials, which shifts small shares upward; the interval must still hold its estimate.
     return Importance(path, share, float(min(interval[0], share)), float(max(interval[1], share)))
 
 

@@ -20,6 +20,9 @@ TABLE = "class_iou.json"
 PARAMETER_LENGTH = 6000
 """MLflow keeps no more of a parameter's value."""
 
+SOURCE = {"mlflow.source.name": "guidedmix", "mlflow.source.type": "LOCAL"}
+"""What started a run, for the column Source."""
+
 _CLASS_IOU = "val/iou/"
 _GAP = 8
 """Pixels between the pictures of a panel."""
@@ -54,17 +57,17 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def tags(record: TrialRecord, environment: Mapping[str, Any] | None) -> dict[str, str]:
+def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
     """What the trial is: for filters and columns of the runs' table, and the text at the top of its page."""
     found = {
         "guidedmix.fingerprint": record.fingerprint,
         "guidedmix.role": record.role,
         "guidedmix.number": str(record.number),
-        "mlflow.source.name": "guidedmix",
-        "mlflow.source.type": "LOCAL",
         "mlflow.note.content": _note(record),
-        **{f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()},
+        **SOURCE,
     }
+    if record.role == "trial":
+        found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
     if record.label:
         found["guidedmix.label"] = record.label
     if environment:
@@ -113,7 +116,7 @@ def write_artifacts(trial: TrialFolder, rows: list[dict[str, Any]], into: Path) 
 def _note(record: TrialRecord) -> str:
     """Markdown: what was searched, or what the reference is."""
     if not record.params:
-        return f"Reference `{record.label}`: not searched." if record.role == "reference" else "The base configuration."
+        return "The base run, unchanged."
     return "\n".join(f"- `{path}` = {written(value)}" for path, value in record.params.items())
 
 

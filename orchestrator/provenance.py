@@ -60,7 +60,8 @@ def device_name(device: str) -> str:
 @cache
 def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
-    return dict(sorted((found.metadata["Name"], found.version) for found in distributions()))
+    every = [found.metadata for found in distributions()]  # each access parses the file
+    return dict(sorted((metadata["Name"], metadata["Version"]) for metadata in every))
 
 
 def git_state(source: Path = Path(__file__)) -> dict[str, Any] | None:

@@ -80,7 +80,7 @@ def curves(folder: StudyFolder, fingerprint: str) -> list[dict[str, Any]]:
 
 def objectives(folder: StudyFolder) -> tuple[Objective, ...]:
     """What the study optimizes; the first one decides what is best."""
-    return tuple(Objective.model_validate(objective) for objective in folder.request()["objectives"])
+    return _objectives(folder.request())
 
 
 def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
@@ -93,7 +93,8 @@ def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:
     """The content of `summary.json`."""
-    request, records, goals = folder.request(), load_trials(folder), objectives(folder)
+    request, records = folder.request(), load_trials(folder)
+    goals = _objectives(request)
     states = [record.state for record in records]
     winner = best(records, goals[0])
     summary = {
@@ -111,6 +112,10 @@ def summarize(folder: StudyFolder) -> dict[str, Any]:
 
 def write_summary(folder: StudyFolder) -> None:
     write_json(folder.summary, summarize(folder))
+
+
+def _objectives(request: dict[str, Any]) -> tuple[Objective, ...]:
+    return tuple(Objective.model_validate(objective) for objective in request["objectives"])
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:

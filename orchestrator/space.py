@@ -133,8 +133,10 @@ def _allowed(path: str, parameters: Parameters, below: tuple[str, ...]) -> dict[
 def _some_corners(parameters: Parameters, levels: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     draw = random.Random(0)
     alone = [_point(parameters, path, level) for path in parameters for level in levels[path]]
-    sample = (next(_points(parameters, lambda path: [draw.choice(levels[path])])) for _ in range(MAX_CORNERS))
-    distinct = {repr(sorted(point.items())): point for point in (*alone, *sample)}
+    distinct = {repr(point): point for point in alone}
+    while len(distinct) < MAX_CORNERS:
+        point = next(_points(parameters, lambda path: [draw.choice(levels[path])]))
+        distinct[repr(point)] = point
     return list(distinct.values())[:MAX_CORNERS]
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
-from orchestrator.mlflow_mirror import Mirror, first_line, shown
+from orchestrator.mlflow_mirror import Mirror, first_line
+from orchestrator.mlflow_store import shown
 from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
 
@@ -33,9 +34,9 @@ LAST_PAUSES = (1.0, 4.0)
 """Seconds before each further attempt when the study has ended."""
 
 
-def tracker(uri: str | None, folder: StudyFolder) -> list[Listener]:
-    """The listener that `tracking.mlflow` asks for; `{study}` in the URI is the study's folder."""
-    return [] if uri is None else [MlflowWindow(uri.replace("{study}", str(folder.path.resolve())))]
+def tracker(uri: str | None) -> list[Listener]:
+    """The listener that `tracking.mlflow` asks for: none without a URI."""
+    return [] if uri is None else [MlflowWindow(uri)]
 
 
 class MlflowWindow(Listener):

@@ -273,6 +273,6 @@ def _tidy(folder: TrialFolder) -> None:
 
 def _free_memory() -> None:
     """The next trial of this process finds the device as this one did."""
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()

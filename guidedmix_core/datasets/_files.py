@@ -15,7 +15,7 @@ def image_files(folder: Path, suffix: str = "", *, besides: str = "") -> dict[st
     Files whose name ends in `besides` are left out. ConfigError if the folder is not there or an id has two files.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; set data.root to where the data set lies, in the layout of the documentation")
+        raise ConfigError(f"{folder}: no such folder; set data.root to the folder of the data set")
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         stem = path.stem
@@ -30,16 +30,20 @@ def image_files(folder: Path, suffix: str = "", *, besides: str = "") -> dict[st
 
 def paired(images: dict[str, Path], masks: dict[str, Path], mask_folder: Path, mask_suffix: str = "") -> list[Record]:
     """A record for each image. One without a mask gets the path where its mask should be."""
-    return [Record(name, path, masks.get(name, mask_folder / f"{name}{mask_suffix}.png")) for name, path in images.items()]
+    return [
+        Record(name, path, masks.get(name, mask_folder / f"{name}{mask_suffix}.png")) for name, path in images.items()
+    ]
 
 
-def check_pairs(records: list[Record], masks: dict[str, Path], part: Part) -> None:
-    """ConfigError if a mask has no image, or if an image that is judged has no mask. An unlabeled training image needs none."""
+def check_strays(records: list[Record], masks: dict[str, Path]) -> None:
+    """ConfigError if a mask has no image."""
     if strays := sorted(set(masks) - {record.id for record in records}):
         raise ConfigError(f"{masks[strays[0]]}: {len(strays)} masks have no image; add the images or remove the masks")
-    check_judged(records, part)
 
 
 def check_judged(records: list[Record], part: Part) -> None:
+    """ConfigError if an image that is judged has no mask; a training image needs none."""
     if part != "train" and (bare := [record for record in records if not record.has_mask]):
-        raise ConfigError(f"{bare[0].image}: {len(bare)} {part} images have no mask; the first should be {bare[0].mask}")
+        raise ConfigError(
+            f"{bare[0].image}: {len(bare)} {part} images have no mask; the first should be {bare[0].mask}"
+        )

@@ -21,17 +21,21 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def read_ids(path: Path, image: Path) -> UInt8[np.ndarray, "H W"]:
-    """The ids of a gray, palette or 1-bit file. ConfigError if it has colors, an id above 255, or another size than its image."""
+    """The ids of a gray, palette or 1-bit file. ConfigError if it has colors, an id above 255, or another size."""
     mask = _mask_of(path, image)
     if mask.mode == "1":
         return np.asarray(mask).astype(np.uint8)
     if mask.mode in ("L", "P"):
         return np.asarray(mask)
     if not mask.mode.startswith("I"):
-        raise ConfigError(f"{path}: the mask has colors ({mask.mode}), not one id a pixel; for masks of colors, data.name=folder has mask_format=palette")
+        raise ConfigError(
+            f"{path}: the mask has colors ({mask.mode}), not ids; data.name=folder reads them with mask_format=palette"
+        )
     wide = np.asarray(mask)
     if wide.min() < 0 or wide.max() > 255:
-        raise ConfigError(f"{path}: the mask has ids from {wide.min()} to {wide.max()}; expected 0 to 254, and 255 where ignored")
+        raise ConfigError(
+            f"{path}: the mask has ids from {wide.min()} to {wide.max()}; expected 0 to 254, and 255 where ignored"
+        )
     return wide.astype(np.uint8)
 
 
@@ -59,8 +63,8 @@ def check_ids(mask: UInt8[np.ndarray, "H W"], num_classes: int, path: Path) -> U
     found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     if strange := [int(value) for value in found if value >= num_classes and value != 255]:
         raise ConfigError(
-            f"{path}: the mask has the ids {strange}; the {num_classes} classes are 0 to {num_classes - 1}, and 255 is ignored. "
-            "Add the missing classes, or name the ids that are to be ignored"
+            f"{path}: the mask has the ids {strange}, but the {num_classes} classes are 0 to {num_classes - 1} "
+            "(255: ignored); add the missing classes, or name the ids that are to be ignored"
         )
     return mask
 
@@ -71,7 +75,8 @@ def _mask_of(path: Path, image: Path) -> Image.Image:
         size = file.size  # from the header alone
     if mask.size != size:
         raise ConfigError(
-            f"{path}: the mask is {mask.height}x{mask.width} pixels, its image {image} is {size[1]}x{size[0]}; make them equal"
+            f"{path}: the mask has {mask.height}x{mask.width} pixels, its image {image} has {size[1]}x{size[0]}; "
+            "make them equal"
         )
     return mask
 
@@ -81,5 +86,13 @@ def _decoded(path: Path) -> Image.Image:
         with Image.open(path) as file:
             file.load()
             return file
-    except (SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+    except (
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
         raise OSError(f"{path}: {error}") from error  # Pillow's decoders raise all of these on damaged files

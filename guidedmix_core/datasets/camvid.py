@@ -1,9 +1,12 @@
-"""CamVid in SegNet's 11-class version: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", PRL 2009; Badrinarayanan, Kendall, Cipolla,
-"SegNet", PAMI 2017 (arXiv 1511.00561).
+"""CamVid in SegNet's 11-class version.
+
+Brostow, Fauqueur, Cipolla, "Semantic object classes in video", PRL 2009.
+Badrinarayanan, Kendall, Cipolla, "SegNet", PAMI 2017, arXiv 1511.00561.
 
     root/train/NAME.png  root/trainannot/NAME.png  root/val  root/valannot  root/test  root/testannot
 
-Images may be .jpg. Ids 0-10 are classes, 11 is unlabeled. The val frames are neighbors of training frames; only the drive `Seq05VD` in test is new.
+Images may be .jpg. Ids 0-10 are classes, 11 is unlabeled. The val frames are neighbors of training frames; only the
+drive `Seq05VD` in test is new.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from guidedmix_core.datasets import Classes, Dataset
-from guidedmix_core.datasets._files import check_pairs, image_files, paired
+from guidedmix_core.datasets._files import check_judged, check_strays, image_files, paired
 from guidedmix_core.datasets._images import check_ids, read_ids, read_rgb, resize_ids, resize_rgb
 
 CLASSES = {
@@ -45,7 +48,8 @@ class CamVid(Dataset):
         root = Path(self.root).expanduser()
         masks = image_files(root / f"{part}annot")
         records = paired(image_files(root / part), masks, root / f"{part}annot")
-        check_pairs(records, masks, part)
+        check_strays(records, masks)
+        check_judged(records, part)
         return records
 
     def read_image(self, record):

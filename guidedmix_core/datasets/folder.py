@@ -1,21 +1,23 @@
 """Any data set that lies in a folder of images and a folder of masks.
 
-    parts as folders     images: images/{part}       masks: masks/{part}          (the default)
-    Cityscapes           images: leftImg8bit/{part}  masks: gtFine/{part}         image_suffix: _leftImg8bit   mask_suffix: _gtFine_labelTrainIds
-    Pascal VOC           images: JPEGImages          masks: SegmentationClassAug  lists: {train: train_aug.txt, val: val.txt}
+The parts may be folders, as in the default, or lists:
+
+    Cityscapes  {images: leftImg8bit/{part}, image_suffix: _leftImg8bit,
+                 masks: gtFine/{part}, mask_suffix: _gtFine_labelTrainIds}
+    Pascal VOC  {images: JPEGImages, masks: SegmentationClassAug, lists: {train: train_aug.txt, val: val.txt}}
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from guidedmix_core.components import Config
 from guidedmix_core.datasets import Classes, Dataset, Part
-from guidedmix_core.datasets._files import check_judged, check_pairs, image_files, paired
+from guidedmix_core.datasets._files import check_judged, check_strays, image_files, paired
 from guidedmix_core.datasets._images import check_ids, read_colors, read_ids, read_rgb, resize_ids, resize_rgb
 from guidedmix_core.errors import ConfigError
 from guidedmix_core.fields import Color, Tuple
@@ -38,26 +40,41 @@ class Folder(Dataset):
     masks: str = Field("masks/{part}", description="folder of the masks; an image that is never labeled needs none")
     image_suffix: str = Field("", description="what follows the id in the name of an image, without the ending")
     mask_suffix: str = Field("", description="what follows the id in the name of a mask, without the ending")
-    lists: Lists | None = Field(None, description="files that list each part's images; null: each part has its own folder")
-    class_names: Annotated[tuple[str, ...], Tuple] = Field(min_length=1, max_length=255, description="in the order of their ids")
-    palette: Annotated[tuple[Color, ...], Tuple] | None = Field(None, description="a color for each class; null: Pascal VOC's colors")
-    mask_format: Literal["ids", "palette"] = Field(
-        "ids", description="ids: a mask's numbers are the class ids (gray or indexed PNG); palette: its colors are those of `palette`"
+    lists: Lists | None = Field(
+        None, description="files that list each part's images; null: each part has its own folder"
     )
-    ignore: Annotated[tuple[int, ...], Tuple] = Field((255,), description="ids in the masks that are ignored; 255 always is")
-    ignore_colors: Annotated[tuple[Color, ...], Tuple] = Field((), description="colors in the masks that are ignored, for mask_format=palette")
+    class_names: Annotated[tuple[str, ...], Tuple] = Field(
+        min_length=1, max_length=255, description="in the order of their ids"
+    )
+    palette: Annotated[tuple[Color, ...], Tuple] | None = Field(
+        None, description="a color for each class; null: Pascal VOC's colors"
+    )
+    mask_format: Literal["ids", "palette"] = Field(
+        "ids",
+        description="ids: a mask's numbers are ids (gray or indexed PNG); palette: its colors are those of `palette`",
+    )
+    ignore: Annotated[tuple[int, ...], Tuple] = Field(
+        (255,), description="ids in the masks that are ignored; 255 always is"
+    )
+    ignore_colors: Annotated[tuple[Color, ...], Tuple] = Field(
+        (), description="colors in the masks that are ignored, for mask_format=palette"
+    )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self) -> Folder:
         if self.palette and len(self.palette) != len(self.class_names):
-            raise ValueError(f"palette has {len(self.palette)} colors, class_names {len(self.class_names)} names; expected one color for each class")
+            raise ValueError(
+                f"palette has {len(self.palette)} colors, class_names {len(self.class_names)} names; expected as many"
+            )
         if self.mask_format == "palette" and not self.palette:
             raise ValueError("mask_format=palette needs the palette: one color for each class")
         colors = [*(self.palette or ()), *self.ignore_colors]
         if self.mask_format == "palette" and len(set(colors)) < len(colors):
             raise ValueError("palette and ignore_colors name a color twice; in a mask it can stand for one class only")
         if self.lists is None and "{part}" not in self.images:
-            raise ValueError(f"images={self.images}: without lists it must say where the parts lie, such as images/{{part}}")
+            raise ValueError(
+                f"images={self.images}: without lists it must say where the parts lie, such as images/{{part}}"
+            )
         return self
 
     def classes(self):
@@ -65,15 +82,15 @@ class Folder(Dataset):
 
     def records(self, part):
         root = Path(self.root).expanduser()
+        listed = read_list(root / self._list(part)) if self.lists else None
         images, masks = (root / folder.replace("{part}", part) for folder in (self.images, self.masks))
         files = image_files(images, self.image_suffix, besides=self.mask_suffix if images == masks else "")
         mask_files = image_files(masks, self.mask_suffix) if masks.is_dir() else {}
         records = paired(files, mask_files, masks, self.mask_suffix)
-        if self.lists is None:
-            check_pairs(records, mask_files, part)
-            return records
-        names, path = Names(records), self._list(root, part)
-        records = names.find_all(read_list(path), str(path))
+        if listed is None:
+            check_strays(records, mask_files)
+        else:
+            records = Names(records).find_all(listed, str(root / self._list(part)))
         check_judged(records, part)
         return records
 
@@ -89,12 +106,14 @@ class Folder(Dataset):
             mask = check_ids(table[read_ids(record.mask, record.image)], len(self.class_names), record.mask)
         return resize_ids(mask, self.size)
 
-    def _list(self, root: Path, part: Part) -> Path:
+    def _list(self, part: Part) -> str:
         assert self.lists is not None
         name = {"train": self.lists.train, "val": self.lists.val, "test": self.lists.test}[part]
         if name is None:
-            raise ConfigError(f"data.lists.{part} is not given; name the list of the {part} images, or choose another evaluate.part")
-        return root / name
+            raise ConfigError(
+                f"data.lists.{part} is not given; list the {part} images, or choose another evaluate.part"
+            )
+        return name
 
     def _classes_of(self, colors: np.ndarray, path: Path) -> np.ndarray:
         known = [*(self.palette or ()), *self.ignore_colors]
@@ -105,7 +124,9 @@ class Folder(Dataset):
         place = np.searchsorted(codes[order], found).clip(max=len(codes) - 1)
         if (strange := codes[order][place] != found).any():
             color = tuple(colors[strange][0].tolist())
-            raise ConfigError(f"{path}: the mask has the color {color}, which is no class's; add it to data.palette or data.ignore_colors")
+            raise ConfigError(
+                f"{path}: the mask has the color {color}, which is no class; add it to data.palette or ignore_colors"
+            )
         return ids[order][place]
 
 
@@ -116,5 +137,6 @@ def _codes(colors: np.ndarray) -> np.ndarray:
 def _voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     """Pascal VOC's color map: the bits of the id, dealt to the three channels from the highest bit down."""
     return tuple(
-        tuple(sum((((i >> (3 * bit + channel)) & 1) << (7 - bit)) for bit in range(8)) for channel in range(3)) for i in range(count)
+        tuple(sum((((i >> (3 * bit + channel)) & 1) << (7 - bit)) for bit in range(8)) for channel in range(3))
+        for i in range(count)
     )

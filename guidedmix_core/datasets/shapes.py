@@ -1,7 +1,9 @@
-"""A generated data set: textured objects on textured ground. Needs no files; each image follows from (seed, part, index) alone.
+"""A generated data set: textured objects on textured ground. It needs no files.
 
-The shape decides the class. Colors say nothing of it; textures say a little: each class prefers one kind. Objects hide each
-other, the light changes across the image, and `difficulty` sets noise, contrast, distortion and clutter.
+Each image follows from (seed, part, index) and the other fields alone, in any process.
+
+The shape decides the class. Colors say nothing of it; textures say a little: each class prefers one kind. Objects hide
+each other, the light changes across the image, and `difficulty` sets noise, contrast, distortion and clutter.
 """
 
 from __future__ import annotations
@@ -12,7 +14,18 @@ import numpy as np
 from pydantic import Field
 
 from guidedmix_core.datasets import Classes, Dataset, Record
-from guidedmix_core.datasets._drawing import NUM_TEXTURES, Map, cross, disk, ring, smooth_noise, square, star, texture, triangle
+from guidedmix_core.datasets._drawing import (
+    NUM_TEXTURES,
+    Map,
+    cross,
+    disk,
+    ring,
+    smooth_noise,
+    square,
+    star,
+    texture,
+    triangle,
+)
 from guidedmix_core.datasets._images import resize_ids, resize_rgb
 from guidedmix_core.fields import Size
 from guidedmix_core.rng import stream_seed
@@ -30,7 +43,9 @@ class Shapes(Dataset):
     num_train: int = Field(256, ge=1)
     num_val: int = Field(48, ge=1)
     num_test: int = Field(48, ge=1)
-    difficulty: float = Field(0.5, ge=0, le=1, description="of telling the classes apart: noise, low contrast, distortion, clutter")
+    difficulty: float = Field(
+        0.5, ge=0, le=1, description="of telling the classes apart: noise, low contrast, distortion, clutter"
+    )
     seed: int = Field(0, ge=0, description="of the images themselves")
 
     def classes(self):
@@ -58,7 +73,8 @@ class Shapes(Dataset):
         hard, size = self.difficulty, self.image_size
         y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
         ground = rng.uniform(0.15, 0.85, 3)
-        relief = 0.08 * smooth_noise(size, 6, rng) + (0.05 + 0.1 * hard) * texture(rng.integers(NUM_TEXTURES), x, y, rng)
+        relief = (0.05 + 0.1 * hard) * texture(int(rng.integers(NUM_TEXTURES)), x, y, rng)
+        relief += 0.08 * smooth_noise(size, 6, rng)
         image = (ground + relief[..., None] * rng.uniform(0.3, 1, 3)).astype(np.float32)
         for _ in range(rng.poisson(5 * hard)):
             _paint_bar(image, ground, x, y, rng)
@@ -84,7 +100,10 @@ def _place(size: tuple[int, int], hard: float, rng: np.random.Generator) -> Thin
     radius = 0.155 * min(size) * np.exp(rng.uniform(-1, 1) * (0.2 + 0.3 * hard))
     center = rng.uniform(0.05, 0.95, 2) * size
     angle, squash = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-1, 1, 2) * 0.18 * hard) / radius
-    starts, stops = np.maximum(0, center - 1.7 * radius).astype(int), np.minimum(size, center + 1.7 * radius + 2).astype(int)
+    starts, stops = (
+        np.maximum(0, center - 1.7 * radius).astype(int),
+        np.minimum(size, center + 1.7 * radius + 2).astype(int),
+    )
     window = (slice(starts[0], stops[0]), slice(starts[1], stops[1]))
     y, x = np.mgrid[window].astype(np.float32)
     y, x = y - np.float32(center[0]), x - np.float32(center[1])

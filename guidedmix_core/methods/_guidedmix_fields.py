@@ -30,7 +30,11 @@ _log = logging.getLogger(__name__)
 class Mix(Config):
     """What is blended, and how much of it is labeled."""
 
-    level: Level = Field("image", description="images, or the maps at a tap; the released code blends at aspp")
+    level: Level = Field(
+        "image",
+        description="images, or the maps at a tap (released code: aspp); none: the plain prediction teaches, "
+        "and pairing, mitrans, head_mix and decouple have no subject",
+    )
     lambda_max: float = Field(
         0.2, gt=0, le=0.5, description="the labeled share is uniform below this; released code 0.5"
     )

@@ -112,9 +112,9 @@ class GuidedNetworks(MixedBranch):
     def __init__(
         self,
         branch: MixedBranch,
-        align_head: nn.Linear | None,
-        queue: PairQueue | None,
-        teacher: MixedBranch | None,
+        align_head: nn.Linear | None = None,
+        queue: PairQueue | None = None,
+        teacher: MixedBranch | None = None,
     ) -> None:
         super().__init__(branch.student, branch.mitrans, branch.mitrans_tap, branch.mix_head)
         self.align_head = align_head

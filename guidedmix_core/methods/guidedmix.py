@@ -33,6 +33,7 @@ from guidedmix_core.methods._guidedmix_fields import Decouple, Mix, Pairing, Pse
 from guidedmix_core.methods._guidedmix_networks import GuidedNetworks, Mixed, MixedBranch, Scene, Seen, see
 from guidedmix_core.methods._guidedmix_rules import contradictions, is_off
 from guidedmix_core.mixing import CutMix, blend_maps, cutmix_boxes, draw_lambda, mix_pseudo, partners, paste
+from guidedmix_core.modules.mitrans import MITrans
 from guidedmix_core.pairing import PairQueue, alignment_loss, choose_guides, embed
 from guidedmix_core.pseudo import confident, decouple, predict_pseudo, shrink, teach
 from guidedmix_core.rng import At
@@ -92,14 +93,15 @@ class GuidedMix(Method):
         student = build.segmentor("student")
         before_context = student.taps[student.taps.index("context") - 1]
         tap = before_context if self.mitrans.where == "pre_bottleneck" else "context"
+        if self.mix.level == "none":
+            return GuidedNetworks(MixedBranch(student, MITrans(0, 0), tap, None))
         mitrans = build.module("mitrans", lambda: self.mitrans.build(student.channels[tap]))
         mix_head = build.segmentor("mix_head").tail(before_context) if self.head_mix == "separate" else None
         branch = MixedBranch(student, mitrans, tap, mix_head)
-        align_head = queue = None
-        if not is_off(self._alignment_weight()):
+        align_head = None
+        if not is_off(self.pairing.alignment_weight):
             align_head = build.module("align_head", lambda: nn.Linear(student.channels["c5"], build.num_classes))
-        if self.mix.level != "none" and self.pairing.scope == "queue":
-            queue = PairQueue(self.pairing.queue_size)
+        queue = PairQueue(self.pairing.queue_size) if self.pairing.scope == "queue" else None
         return GuidedNetworks(branch, align_head, queue, None if self.ema is None else frozen_copy(branch))
 
     def losses(self, nets: GuidedNetworks, batch: Batch, at: At) -> StepLosses:

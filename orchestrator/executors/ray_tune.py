@@ -44,8 +44,11 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study at once: nothing is left to be saved
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # each report is decided on before its run goes on
 }
+QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for a Ray of our own: only reports pass through it."""
+LIGHT = {"memory": float(2**20)}
+"""What the process that passes on a group's reports reserves: Tune wants something, and the workers need every CPU."""
 PATIENCE = 60.0
 """Seconds until a record that a worker has written must be visible to the driver."""
 
@@ -54,7 +57,7 @@ def run(
     study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
-    with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, _cluster() as is_ours:
+    with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, cluster() as is_ours:
         group = _group(study.scaling, device)
         at_once = _at_once(study.scaling, group, is_ours)
         with _no_groups_left():
@@ -69,7 +72,7 @@ def _tune(driver: Driver, group: Group, at_once: int, scratch: Path) -> None:
 
     is_alone = group.workers == 1
     tuner = tune.Tuner(
-        tune.with_resources(trial, group.resources if is_alone else {"CPU": 0}),  # a group's workers have their own
+        tune.with_resources(trial, group.resources if is_alone else LIGHT),
         tune_config=tune.TuneConfig(
             search_alg=_Proposals(driver),
             num_samples=-1,
@@ -219,7 +222,7 @@ def _scratch(folder: StudyFolder) -> Iterator[Path]:
 
 
 @contextmanager
-def _cluster() -> Iterator[bool]:
+def cluster() -> Iterator[bool]:
     """Ray, if it does not run in this process yet; True if it is this machine's and ends here."""
     quiet_dependencies()
     logger = logging.getLogger("ray")
@@ -237,19 +240,31 @@ def _cluster() -> Iterator[bool]:
 
 
 def _start_ray() -> bool:
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if not (address := os.environ.get("RAY_ADDRESS")):
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        _start_ray_here()
         return True
     if "://" in address:
         raise ConfigError(
             f"RAY_ADDRESS={address}: expected host:port, on a node of the cluster; from elsewhere use `ray job submit`"
         )
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **QUIET)
     except ConnectionError as error:
         raise ConfigError(f"RAY_ADDRESS={address}: no cluster answers ({error}); unset it to run here") from None
     return False
+
+
+def _start_ray_here(tries: int = 2) -> None:
+    """Ray gives itself 30 seconds. The first start on a cold disk or a busy machine may take longer; the second won't."""
+    for left in reversed(range(tries)):
+        try:
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET)
+            return
+        except Exception as error:  # a bare one
+            if not left or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray did not start in its 30 s; once more")
 
 
 @contextmanager

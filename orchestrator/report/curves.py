@@ -62,7 +62,7 @@ def loss_curves(facts: Facts, run: TrialRecord) -> Markup | None:
 
 
 def mask_quality(facts: Facts, run: TrialRecord) -> list[tuple[str, Markup]]:
-    """Two charts with titles: what is kept and how right it is; the target against the plain prediction. Empty without telemetry."""
+    """(title, chart): what is kept and how right it is; target against plain prediction. Empty without telemetry."""
     pairs = (
         ("What is taught, and how right it is", {"coverage": svg.AMBER, "precision": svg.BEST, "recall": svg.GREEN}),
         ("Target against plain prediction", {"target_accuracy": svg.BEST, "plain_accuracy": svg.REFERENCE}),
@@ -109,7 +109,17 @@ def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | No
     return (target, plain) if target < plain else None
 
 
-def line_chart(lines: Sequence[Line], metric: str, label: str, *, width: float = 1000, height: float = 400, right: float = 196, y_label: str | None = None, num_x: int = 6) -> Markup:  # fmt: skip
+def line_chart(
+    lines: Sequence[Line],
+    metric: str,
+    label: str,
+    *,
+    width: float = 1000,
+    height: float = 400,
+    right: float = 196,
+    y_label: str | None = None,
+    num_x: int = 6,
+) -> Markup:
     """Curves over steps in one frame, labels at their ends, moved apart where they would overlap."""
     xs, ys = zip(*[point for line in lines for point in line.points], strict=True)
     low, high = svg.spread(ys, 0.04)
@@ -118,10 +128,15 @@ def line_chart(lines: Sequence[Line], metric: str, label: str, *, width: float =
     percent = is_share(metric)
     parts = [
         svg.frame(
-            x, y, x_words=lambda value: f"{value:,.0f}", y_words=lambda value: f"{100 * value:.4g}" if percent else f"{value:.4g}",
-            x_label="training step", y_label=metric_unit(metric) if y_label is None else y_label, num_x=num_x,
+            x,
+            y,
+            x_words=lambda value: f"{value:,.0f}",
+            y_words=lambda value: f"{100 * value:.4g}" if percent else f"{value:.4g}",
+            x_label="training step",
+            y_label=metric_unit(metric) if y_label is None else y_label,
+            num_x=num_x,
         )
-    ]  # fmt: skip
+    ]
     parts += [_drawn(line, x, y) for line in lines]
     named = [line for line in lines if line.label]
     places = svg.apart([y(line.points[-1][1]) for line in named], 19, y.end, y.start - 6)

@@ -1,9 +1,10 @@
-"""Charts over the searched parameters: parallel coordinates, slices, importance; and the front of several objectives."""
+"""Charts over the searched parameters: parallel coordinates, slices, importance, the front of several objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
@@ -14,7 +15,6 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.wording import is_share, metric_unit, metric_value, parameter
 from orchestrator.results import TrialRecord
 from orchestrator.study import Objective
-
 
 MANY = 9
 """So many integers stand on a scale, fewer each on a place of its own."""
@@ -111,7 +111,8 @@ def importance_bars(facts: Facts, found: Importances, width: float = 1000) -> Ma
     parts += [svg.text(x(v), 18, f"{100 * v:.0f}", anchor="middle") for v in (0, 0.25, 0.5, 0.75, 1)]
     for i, each in enumerate(found.rows):
         middle = 46 + i * row
-        tip = f"{each.path}: {100 * each.share:.0f} % of the importance, 90 % interval {100 * each.low:.0f} to {100 * each.high:.0f} %"
+        interval = f"{100 * each.low:.0f} to {100 * each.high:.0f} %"
+        tip = f"{each.path}: {100 * each.share:.0f} % of the importance, 90 % interval {interval}"
         parts.append(svg.text(left - 14, middle + 5, facts.short.get(each.path, each.path), "name ink", "end", tip))
         parts.append(
             svg.tag(
@@ -128,7 +129,7 @@ def importance_bars(facts: Facts, found: Importances, width: float = 1000) -> Ma
         parts.append(svg.path([(x(each.low), middle), (x(each.high), middle)], "whisker"))
         parts += [svg.path([(x(end), middle - 5), (x(end), middle + 5)], "whisker") for end in (each.low, each.high)]
         parts.append(svg.text(right + 22, middle + 5, f"{100 * each.share:.0f} %", "name ink"))
-        parts.append(svg.text(right + 70, middle + 5, f"{100 * each.low:.0f} to {100 * each.high:.0f} %", "tick"))
+        parts.append(svg.text(right + 70, middle + 5, interval, "tick"))
     parts.append(svg.tag("line", x1=x(even), x2=x(even), y1=28, y2=height - 6, class_="even"))
     return svg.drawing(width, height, *parts, label="Parameter importance with bootstrap intervals")
 
@@ -192,7 +193,8 @@ def _slice(facts: Facts, path: str, axis: ParameterAxis) -> Markup:
             )
         )
     for trial in sorted(shown, key=lambda trial: trial is facts.best):
-        tip = f"trial {trial.number}, {trial.state}: {parameter(trial.params[path])} → {metric_value(goal.metric, trial.objective)}"
+        outcome = f"{parameter(trial.params[path])} → {metric_value(goal.metric, trial.objective)}"
+        tip = f"trial {trial.number}, {trial.state}: {outcome}"
         is_best, stopped = trial is facts.best, trial.state == "stopped"
         nudge = 0 if axis.places is None else ((trial.number * 7) % 5 - 2) * 5
         color = svg.STOPPED if stopped else svg.BEST if is_best else svg.PALE
@@ -215,7 +217,7 @@ def _polyline(
     value = trial.objective or 0.0
     points = list(zip(at, [*heights, goal(value)], strict=True))
     drawn = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
-    for (a, b), (c, d) in zip(points, points[1:], strict=False):
+    for (a, b), (c, d) in pairwise(points):
         third = (c - a) * 0.38
         drawn += f"C{a + third:.1f},{b:.1f} {c - third:.1f},{d:.1f} {c:.1f},{d:.1f}"
     full = [other.objective or 0.0 for other in facts.scored if other.state == "complete"] or [value]
@@ -232,7 +234,17 @@ def _polyline(
     return svg.tag("g", svg.tag("title", tip), svg.tag("path", d=drawn, class_="reach"), line, class_="curve")
 
 
-def _upright(x: float, top: float, bottom: float, ticks: Sequence[tuple[float, str]], name: str, path: str, absent: float | None, *, right: bool = False) -> Markup:  # fmt: skip
+def _upright(
+    x: float,
+    top: float,
+    bottom: float,
+    ticks: Sequence[tuple[float, str]],
+    name: str,
+    path: str,
+    absent: float | None,
+    *,
+    right: bool = False,
+) -> Markup:
     parts = [svg.tag("line", x1=x, x2=x, y1=top - 8, y2=bottom + 8, class_="axis")]
     for place, words in ticks:
         parts.append(svg.tag("line", x1=x - 3, x2=x + 3, y1=place, y2=place, class_="axis"))

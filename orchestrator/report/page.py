@@ -12,7 +12,7 @@ from orchestrator.importance import Importances, importances
 from orchestrator.report import figures, panels, summary, tables
 from orchestrator.report.curves import learning_curves, loss_curves, mask_quality
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import count, metric_title, metric_unit, metric_value, moment, space
+from orchestrator.report.wording import count, metric_title, metric_unit, metric_value, space
 from orchestrator.results import TrialRecord
 from orchestrator.study import Objective
 
@@ -54,6 +54,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "packages": tables.all_packages(facts),
         "config": _config(facts),
         "rerun": _rerun(facts),
+        "studies": facts.folder.path.resolve().parent.name,
         "percent": lambda value: metric_value("iou", value),
         "metric_title": metric_title,
     }
@@ -76,7 +77,6 @@ def _header(facts: Facts) -> dict[str, Any]:
             for path, each in facts.parameters.items()
         ],
         "part": _part(facts),
-        "ended": moment(_last_end(facts)),
     }
 
 
@@ -101,9 +101,9 @@ def _importance_section(facts: Facts, goal: Objective, found: Importances) -> di
     entered = f", {count(stopped, 'stopped one')} among them with the last value before the stop" if stopped else ""
     note = (
         f"PED-ANOVA over {found.trials} finished trials{entered}: how differently a parameter is spread among the best "
-        f"{100 * found.top:.0f} % of the trials and among all. The thin line is a 90 % bootstrap interval over trials; it does not hold "
-        "the noise of seeds. The dotted line is the share each parameter would have if all mattered the same. An interval that "
-        "crosses it proves nothing."
+        f"{100 * found.top:.0f} % of the trials and among all. The thin line is a 90 % bootstrap interval over trials; "
+        "it does not hold the noise of seeds. The dotted line is the share each parameter would have if all mattered "
+        "the same. An interval that crosses it proves nothing."
     )
     return {
         "title": metric_title(goal.metric),
@@ -114,14 +114,9 @@ def _importance_section(facts: Facts, goal: Objective, found: Importances) -> di
 
 
 def _masks(facts: Facts) -> dict[str, Any] | None:
-    """Of the best trial, or of the run that got furthest."""
-    candidates = (
-        [facts.best, *sorted(facts.trials, key=lambda trial: -trial.step)]
-        if facts.best
-        else sorted(facts.trials, key=lambda t: -t.step)
-    )
-    for run in candidates:
-        if run is not None and (charts := mask_quality(facts, run)):
+    """Of the best trial, or of the one that got furthest."""
+    for run in sorted(facts.trials, key=lambda trial: (trial is not facts.best, -trial.step)):
+        if charts := mask_quality(facts, run):
             return {"name": facts.name(run), "charts": charts}
     return None
 
@@ -134,13 +129,13 @@ def _config(facts: Facts) -> str | None:
 
 
 def _rerun(facts: Facts) -> str | None:
-    """To be run where the folder that holds the study's folder is."""
+    """To be run in the directory that holds the folder of studies."""
     run = _shown_run(facts)
     if run is None:
         return None
-    home = facts.home(run)
-    shown = home.config.resolve().relative_to(facts.folder.path.resolve().parent.parent)
-    return f"guidedmix train {shown.as_posix()}"
+    folder = facts.folder.path.resolve()
+    config = facts.home(run).config.relative_to(facts.folder.path)
+    return f"guidedmix train {(Path(folder.parent.name, folder.name) / config).as_posix()}"
 
 
 def _shown_run(facts: Facts) -> TrialRecord | None:
@@ -153,7 +148,3 @@ def _part(facts: Facts) -> str:
         if line.strip().startswith("part:"):
             return line.partition(":")[2].strip().strip("'\"")
     return "val"
-
-
-def _last_end(facts: Facts) -> str | None:
-    return max((record.ended for record in facts.records if record.ended), default=None)

@@ -84,9 +84,8 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
     if facts.best is not None:
         said += [_beside(facts, facts.best, _judged(facts))] if facts.is_search or _judged(facts) else []
         if facts.is_search and facts.best.params:
-            said.append(
-                f"Its parameters: {listed(f'{facts.short[path]} = {parameter(value)}' for path, value in facts.best.params.items())}."
-            )
+            values = [f"{facts.short[path]} = {parameter(value)}" for path, value in facts.best.params.items()]
+            said.append(f"Its parameters: {listed(values)}.")
     if importance is not None and importance.rows:
         said.append(_important(facts, importance))
     if len(facts.goals) > 1 and facts.front:
@@ -96,25 +95,15 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
             if trial.fingerprint in facts.front
         )
         said.append(
-            f"On the Pareto front, where no complete trial is better in one objective and no worse in the others: {numbers}."
+            "On the Pareto front, where no complete trial is better in one objective and no worse in the others: "
+            f"{numbers}."
         )
     return said
 
 
 def flags(facts: Facts) -> list[str]:
     """What should worry the reader."""
-    found = [harmed(facts)]
-    if (
-        facts.best is not None
-        and facts.best.best
-        and (peak := facts.best.best["metrics"].get(facts.goal.metric)) is not None
-    ):
-        gap = facts.sign * (peak - (facts.best.objective or 0.0))
-        if is_share(facts.goal.metric) and gap > 0.01:
-            found.append(
-                f"{facts.name(facts.best).capitalize()} was {100 * gap:.1f} points better at step {facts.best.best['step']:,} than at its end."
-            )
-    return [each for each in found if each]
+    return [said for said in (harmed(facts), _fell(facts)) if said]
 
 
 def harmed(facts: Facts) -> str:
@@ -128,9 +117,21 @@ def harmed(facts: Facts) -> str:
         return ""
     named = listed(f"{name} ({100 * target:.1f} against {100 * plain:.1f} %)" for name, (target, plain) in found)
     return (
-        f"The term harms by construction in {named}: in the second half of training, what it teaches is right on fewer pixels "
-        "than the student's plain prediction."
+        f"The term harms by construction in {named}: in the second half of training, what it teaches is right on fewer "
+        "pixels than the student's plain prediction."
     )
+
+
+def _fell(facts: Facts) -> str:
+    """A best trial that was more than a point better on the way."""
+    run, metric = facts.best, facts.goal.metric
+    if run is None or run.best is None or run.objective is None or not is_share(metric):
+        return ""
+    fall = facts.sign * (run.best["metrics"].get(metric, run.objective) - run.objective)
+    if fall <= 0.01:
+        return ""
+    name, step = facts.name(run).capitalize(), run.best["step"]
+    return f"{name} was {100 * fall:.1f} points better at step {step:,} than at its end."
 
 
 def _result(facts: Facts) -> str:
@@ -168,7 +169,8 @@ def _important(facts: Facts, found: Importances) -> str:
     """A parameter is only named if its whole interval lies above an even share."""
     clear = [row for row in found.rows if row.low > 1 / len(found.rows)]
     if not clear:
-        return f"{count(found.trials, 'finished trial')} do not show which parameter matters: no interval of importance lies above an even share."
+        trials = count(found.trials, "finished trial")
+        return f"{trials} do not show which parameter matters: no interval of importance lies above an even share."
     named = listed(
         f"{facts.short[row.path]} ({100 * row.share:.0f} %, interval {100 * row.low:.0f} to {100 * row.high:.0f} %)"
         for row in clear

@@ -1,4 +1,4 @@
-"""Charts by hand: elements that escape what they hold, scales with round ticks, and the frame that every chart stands in."""
+"""Charts by hand: elements that escape what they hold, scales with round ticks, and the frame of every chart."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GREEN = "#00805f"
 AMBER = "#b77900"
 PALE = "#74a3c9"
 SHADES = ("#d3dde6", "#a9c3d9", "#74a3c9", "#3a80b6", "#0063a6", "#003f73")
-"""Light to dark, the best is dark. Together with the others they stay apart for every common kind of color blindness."""
+"""Light to dark, the best is dark. All colors here stay apart for every common kind of color blindness."""
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
-    """`<name attributes>children</name>`. `stroke_width` is written stroke-width, `class_` class; None leaves an attribute out."""
+    """`<name attributes>children</name>`. `stroke_width` is written stroke-width, `class_` class; None: left out."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
         for key, value in attributes.items()
@@ -68,7 +68,6 @@ def drawing(width: float, height: float, *children: object, label: str) -> Marku
         viewBox=f"0 0 {width:g} {height:g}",
         role="img",
         aria_label=label,
-        xmlns="http://www.w3.org/2000/svg",
     )
 
 
@@ -127,7 +126,17 @@ def spread(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]
     return low - air, high + air
 
 
-def frame(x: Scale, y: Scale, *, x_words: Callable[[float], str], y_words: Callable[[float], str], x_label: str = "", y_label: str = "", num_x: int = 6, num_y: int = 5) -> Markup:  # fmt: skip
+def frame(
+    x: Scale,
+    y: Scale,
+    *,
+    x_words: Callable[[float], str],
+    y_words: Callable[[float], str],
+    x_label: str = "",
+    y_label: str = "",
+    num_x: int = 6,
+    num_y: int = 5,
+) -> Markup:
     """Grid lines, tick labels and the names of both axes; `y.start` is the bottom."""
     parts = [Markup("")]
     for value in y.ticks(num_y):

@@ -1,4 +1,4 @@
-"""A driver whose runs are formulas: it writes the journal and the records that a real one writes, and trains nothing."""
+"""A driver whose runs are formulas: it writes the journal and the records a real one writes, and trains nothing."""
 
 from __future__ import annotations
 

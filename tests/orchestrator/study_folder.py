@@ -1,4 +1,4 @@
-"""A study folder as a finished search leaves it: twelve trials, two references, curves, panels. No training, only its records."""
+"""A study folder as a search leaves it, twelve trials and two references: only its records, nothing is trained."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from PIL import Image
 
 CLASSES = ("sky", "building", "pole", "road", "sidewalk", "tree", "car", "cyclist")
 PALETTE = (
-    (128, 168, 200), (128, 64, 64), (192, 192, 128), (128, 64, 128), (230, 140, 200), (96, 128, 32), (64, 32, 160), (0, 128, 192),
-)  # fmt: skip
+    (128, 168, 200),
+    (128, 64, 64),
+    (192, 192, 128),
+    (128, 64, 128),
+    (230, 140, 200),
+    (96, 128, 32),
+    (64, 32, 160),
+    (0, 128, 192),
+)
 STEPS, EVERY = 2000, 200
 PARAMETERS = {
     "method.threshold": {"when": {}, "uniform": [0.5, 0.99]},
@@ -83,9 +90,17 @@ def write_request(path: Path, kind: str, planned: int, goals: list[dict[str, str
 
 
 def write_trial(
-    path: Path, number: int, role: str, label: str | None, params: dict[str, Any], score: float, state: str, rng: np.random.Generator,
-    quality: float | None, panels: int = 0,
-) -> Path:  # fmt: skip
+    path: Path,
+    number: int,
+    role: str,
+    label: str | None,
+    params: dict[str, Any],
+    score: float,
+    state: str,
+    rng: np.random.Generator,
+    quality: float | None,
+    panels: int = 0,
+) -> Path:
     """One trial's records. `quality` is the accuracy its pseudo masks reach; None: the method has none."""
     trial = path / "trials" / _fingerprint(number)
     trial.mkdir(parents=True)
@@ -259,9 +274,20 @@ def _environment(command: list[str]) -> dict[str, Any]:
         "torch": "2.15.0",
     }
     return {
-        "time": _time(0), "host": "gpu-07", "platform": "Linux-6.8-x86_64", "python": "3.11.9", "command": command, "torch": "2.15.0",
-        "cuda": "12.8", "device": "NVIDIA H200", "cpus": 16, "threads": 8, "git": git, "packages": packages, "data": None,
-    }  # fmt: skip
+        "time": _time(0),
+        "host": "gpu-07",
+        "platform": "Linux-6.8-x86_64",
+        "python": "3.11.9",
+        "command": command,
+        "torch": "2.15.0",
+        "cuda": "12.8",
+        "device": "NVIDIA H200",
+        "cpus": 16,
+        "threads": 8,
+        "git": git,
+        "packages": packages,
+        "data": None,
+    }
 
 
 def _time(hours: float) -> str:

@@ -72,7 +72,9 @@ def test_damage_before_the_last_line_is_an_error_that_names_the_line(tmp_path: P
 
 
 def test_a_number_that_is_not_finite_is_null_on_disk(tmp_path: Path) -> None:
-    write_json(tmp_path / "result.json", {"metrics": {"val/miou": math.nan, "time/seconds": 1.0}, "both": (math.inf, 1)})
+    write_json(
+        tmp_path / "result.json", {"metrics": {"val/miou": math.nan, "time/seconds": 1.0}, "both": (math.inf, 1)}
+    )
     assert json.loads((tmp_path / "result.json").read_text()) == {
         "metrics": {"val/miou": None, "time/seconds": 1.0},
         "both": [None, 1],

@@ -101,7 +101,10 @@ def test_a_search_runs_references_first_and_leaves_a_whole_folder(folder: StudyF
     one = ["trial_started", "trial_reported 2", "trial_reported 4", "trial_ended complete"]
     assert diary.calls == ["study_started", *one * 4, "study_ended"]
     records = load_trials(folder)
-    assert [(record.role, record.label, record.number) for record in records][:2] == [("reference", "slow", 0), ("trial", None, 0)]
+    assert [(record.role, record.label, record.number) for record in records][:2] == [
+        ("reference", "slow", 0),
+        ("trial", None, 0),
+    ]
     summary = read_json(folder.summary)
     assert summary["counts"] == {"planned": 4, "complete": 4, "stopped": 0, "failed": 0}
     assert summary["best"]["objective"] == max(record.objective or 0 for record in records[1:])
@@ -134,20 +137,29 @@ def test_more_trials_extend_a_finished_study(folder: StudyFolder, monkeypatch: p
     assert steps == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("call", range(1, 10))
-def test_an_interrupt_at_any_event_loses_nothing_and_repeats_nothing(folder: StudyFolder, tmp_path: Path, call: int) -> None:
-    request = study_of(search={**STUDY["search"], "trials": 1})
-    whole = StudyFolder(tmp_path / "whole" / "demo")
-    run(request, small_tree(), whole, [], "cpu")
+ONE = {"search": {**STUDY["search"], "trials": 1}}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, float | None]]:
+    """What a reference and one trial come to when nothing interrupts them."""
+    whole = StudyFolder(tmp_path_factory.mktemp("whole") / "demo")
+    run(study_of(**ONE), small_tree(), whole, [], "cpu")
+    return [(record.fingerprint, record.objective) for record in load_trials(whole)]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6, 9])
+def test_an_interrupt_at_any_event_loses_nothing_and_repeats_nothing(
+    folder: StudyFolder, found: list[tuple[str, float | None]], call: int
+) -> None:
+    request = study_of(**ONE)
     diary = Diary(dies_at=call)
     with pytest.raises(KeyboardInterrupt):
         run(request, small_tree(), folder, [diary], "cpu")
     assert diary.calls[-1] == "study_ended"
     assert folder.events()[-1]["event"] != "study_ended"
     run(request, small_tree(), folder, [], "cpu")
-    assert [(record.fingerprint, record.objective) for record in load_trials(folder)] == [
-        (record.fingerprint, record.objective) for record in load_trials(whole)
-    ]
+    assert [(record.fingerprint, record.objective) for record in load_trials(folder)] == found
     assert asked(folder) == [("reference", 0), ("trial", 0)]
     for trial in folder.trials():
         assert [row["step"] for row in read_lines(trial.metrics)] == [2, 4]
@@ -173,7 +185,9 @@ run(study_of(), small_tree(), StudyFolder(sys.argv[1]), [Killer()], "cpu")
 
 
 def test_a_killed_driver_is_gone_on_with(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(folder.path), "5"], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder.path), "5"], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     assert states(folder) == ["complete", "complete", "running"]
     steps = counting(monkeypatch)
@@ -226,7 +240,9 @@ def test_a_reference_that_the_search_proposes_too_runs_once_and_counts_as_a_tria
     run(study_of(**GRID, references={"usual": {"optim.lr": 0.001}}), small_tree(), folder, [], "cpu")
     assert steps == [1, 2, 3, 4] * 2
     records = load_trials(folder)
-    assert sorted((record.role, record.label) for record in records if record.params["optim.lr"] == 0.001) == [("trial", "usual")]
+    assert sorted((record.role, record.label) for record in records if record.params["optim.lr"] == 0.001) == [
+        ("trial", "usual")
+    ]
     assert read_json(folder.summary)["counts"] == {"planned": 2, "complete": 2, "stopped": 0, "failed": 0}
 
 
@@ -271,7 +287,9 @@ def test_equal_configurations_are_never_out_twice(folder: StudyFolder) -> None:
         for job in jobs:
             driver.started(job)
             on_report: Callable[..., bool] = lambda step, metrics, job=job: driver.reported(job, step, metrics)  # noqa: E731
-            driver.ended(job, trial_module.run_trial(job.config, job.folder, driver.objective, on_report=on_report, device="cpu"))
+            driver.ended(
+                job, trial_module.run_trial(job.config, job.folder, driver.objective, on_report=on_report, device="cpu")
+            )
     assert states(folder) == ["complete", "complete"]
     assert folder.events()[-1]["event"] == "study_ended"
 

@@ -26,10 +26,23 @@ def folder(tmp_path: Path) -> StudyFolder:
 def add(folder: StudyFolder, number: int, state: str, objective: float | None, **names: Any) -> None:
     """A trial with an end."""
     trial = folder.trial(f"{names.get('role', 'trial')}-{number}")
-    asked = {"fingerprint": trial.fingerprint, "number": number, "role": "trial", "label": None, "params": {"optim.lr": 0.1}}
+    asked = {
+        "fingerprint": trial.fingerprint,
+        "number": number,
+        "role": "trial",
+        "label": None,
+        "params": {"optim.lr": 0.1},
+    }
     write_json(trial.trial, {**asked, "seed": 0, "steps": 8, **names})
     failure = {"reason": "diverged", "message": "the loss is not finite", "step": 3} if state == "failed" else None
-    end = {"state": state, "objective": objective, "step": 8, "steps": 8, "seconds": 1.5, "metrics": {"val/miou": objective}}
+    end = {
+        "state": state,
+        "objective": objective,
+        "step": 8,
+        "steps": 8,
+        "seconds": 1.5,
+        "metrics": {"val/miou": objective},
+    }
     write_json(trial.result, {**end, "best": None, "failure": failure, "started": "a", "ended": "b"})
 
 
@@ -79,12 +92,19 @@ def test_references_come_first_then_trials_by_number(folder: StudyFolder) -> Non
     for number in (10, 2):
         add(folder, number, "complete", 0.5)
     add(folder, 1, "complete", 0.5, role="reference", label="supervised")
-    assert [(record.role, record.number) for record in load_trials(folder)] == [("reference", 1), ("trial", 2), ("trial", 10)]
+    assert [(record.role, record.number) for record in load_trials(folder)] == [
+        ("reference", 1),
+        ("trial", 2),
+        ("trial", 10),
+    ]
 
 
 def test_a_trial_without_an_end_is_running_as_far_as_it_came(folder: StudyFolder) -> None:
     trial = folder.trial("x")
-    write_json(trial.trial, {"fingerprint": "x", "number": 0, "role": "trial", "label": None, "params": {}, "seed": 3, "steps": 8})
+    write_json(
+        trial.trial,
+        {"fingerprint": "x", "number": 0, "role": "trial", "label": None, "params": {}, "seed": 3, "steps": 8},
+    )
     (before,) = load_trials(folder)
     append_line(trial.metrics, {"step": 4, "time": "t", "val/miou": 0.25, "time/seconds": 2.0})
     (after,) = load_trials(folder)

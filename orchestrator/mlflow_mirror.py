@@ -1,0 +1,246 @@
+"""Makes MLflow match a study folder, from the folder alone, as often as one likes.
+
+Beside each trial lies `mlflow.json`, written once MLflow has accepted: a durable outbox. A driver that was killed finds its runs again by
+their tags, and logs what is missing and nothing twice.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from guidedmix_core import ConfigError
+from orchestrator import mlflow_run
+from orchestrator.folder import StudyFolder, TrialFolder, now, read_json, read_lines, write_json
+from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, shown
+from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+STUDY_FILES = ("study.yaml", "summary.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What MLflow has accepted of a trial: the content of its `mlflow.json`."""
+
+    run_id: str
+    cursor: int | None = None
+    """The last step whose metrics it has; 0: the parameters only; None: nothing."""
+    state: str | None = None
+    """As in the record; `interrupted`: nobody works on it."""
+
+
+class Mirror:
+    """One study in one MLflow. It must be the only writer of the runs and of `mlflow.json`."""
+
+    def __init__(self, uri: str, folder: StudyFolder) -> None:
+        """Find the study in MLflow, or make it: experiment, parent run, and which run is which trial's.
+
+        ConfigError if the store can't be used.
+        """
+        self.folder = folder
+        self.file = folder.path / "mlflow.json"
+        self.cursors: dict[str, Cursor] = {}
+        self.ended: dict[str, TrialRecord] = {}
+        """Trials of which MLflow has everything."""
+        self.uri = shown(uri)
+        self.key, self.files = self._read()
+        try:
+            self.store = MlflowStore(uri, folder)
+            self._find_runs()
+        except ConfigError:
+            raise
+        except Exception as error:  # of MLflow, its database driver, the network or the disk, as the URI has it
+            cure = "start the server or correct the address, or go without: tracking.mlflow=null"
+            raise ConfigError(f"tracking.mlflow={self.uri}: {first_line(error)}; {cure}") from error
+
+    def sync(self, running: Collection[str] = (), *, is_over: bool = True) -> None:
+        """Make MLflow match the folder. `running`: fingerprints of the trials that somebody works on now.
+
+        A trial that MLflow refuses holds up no other one; what it raised comes last. If the store is away, this raises at once.
+        """
+        refused: list[Exception] = []
+        for trial in self.folder.trials():
+            if trial.fingerprint not in self.ended:
+                try:
+                    self._sync_trial(trial, trial.fingerprint in running)
+                except Exception as error:  # raised below, if it is not the store that is away
+                    self.store.ping()
+                    refused.append(error)
+        self._sync_study(is_over)
+        if refused:
+            raise refused[0]
+
+    def count_pending(self) -> int:
+        """How many trials MLflow lacks, or shows behind their record."""
+        return sum(trial.fingerprint not in self.ended and self._is_behind(trial) for trial in self.folder.trials())
+
+    def _is_behind(self, trial: TrialFolder) -> bool:
+        record, cursor = load_trial(trial), self.cursors.get(trial.fingerprint)
+        if cursor is None or cursor.cursor is None:
+            return trial.config.exists()
+        return record.state in ENDED or record.step > cursor.cursor
+
+    def _read(self) -> tuple[str, dict[str, str]]:
+        """The study's key in the store, and digests of the files it has. A new key for another store."""
+        known = read_json(self.file) if self.file.exists() else {}
+        if known.get("uri") == self.uri:
+            return known["key"], known["files"]
+        key = uuid4().hex  # on disk before the run it marks exists: a crash in between makes no second run
+        write_json(self.file, {"uri": self.uri, "key": key, "files": {}})
+        return key, {}
+
+    def _write(self) -> None:
+        known = {"uri": self.uri, "key": self.key, "experiment_id": self.store.experiment, "run_id": self.run}
+        write_json(self.file, {**known, "files": self.files})
+
+    def _find_runs(self) -> None:
+        parent, *others = self._parent_first(self.store.runs(self.key))
+        if parent is None:
+            tags = {"guidedmix.study": self.key, "guidedmix.role": "study", "guidedmix.folder": str(self.folder.path.resolve())}
+            tags |= mlflow_run.SOURCE
+            self.run, self.status = self.store.create(self.folder.name, tags), "RUNNING"
+            self.progress, self.files = 0, {}
+        else:
+            self.run, self.status = parent.info.run_id, parent.info.status
+            self.progress = self.store.last_step(parent)
+        self._write()
+        for run in others:
+            self._take_up(run)
+
+    @staticmethod
+    def _parent_first(runs: list[Run]) -> list[Any]:
+        parents = [run for run in runs if run.data.tags["guidedmix.role"] == "study"]
+        return [*(parents[:1] or [None]), *(run for run in runs if run not in parents)]
+
+    def _take_up(self, run: Run) -> None:
+        """Match a run with its trial. Close it if there is no such trial, or if another run is the trial's."""
+        trial = self.folder.trial(run.data.tags["guidedmix.fingerprint"])
+        noted = Cursor(**read_json(trial.mlflow)) if trial.mlflow.exists() else None
+        if not trial.trial.exists() or trial.fingerprint in self.cursors:
+            if run.info.status == "RUNNING":
+                self.store.close(run.info.run_id, "KILLED")
+        elif noted is not None and noted.run_id == run.info.run_id:
+            self.cursors[trial.fingerprint] = self._resumed(run, noted)
+        else:  # made, but not noted before a crash
+            self.cursors[trial.fingerprint] = self._resumed(run, Cursor(run.info.run_id))
+
+    def _resumed(self, run: Run, noted: Cursor) -> Cursor:
+        """MLflow may have accepted more than was noted before a crash."""
+        if noted.state is not None and run.info.status == STATUS.get(noted.state):
+            return noted
+        step = self.store.last_step(run)
+        return replace(noted, cursor=max(step, noted.cursor or 0) if step else noted.cursor, state="running")
+
+    def _sync_trial(self, trial: TrialFolder, is_running: bool) -> None:
+        record = load_trial(trial)
+        state = record.state if record.state in ENDED else "running" if is_running else "interrupted"
+        cursor = self.cursors.get(trial.fingerprint)
+        if cursor is None:
+            if state == "interrupted" and not trial.config.exists():
+                return  # handed out, and never begun
+            cursor = self._create(trial, record)
+        if cursor.state != state or state == "running":
+            self._update(cursor, trial, record, state)
+        if state in ENDED:
+            self.ended[trial.fingerprint] = record
+
+    def _create(self, trial: TrialFolder, record: TrialRecord) -> Cursor:
+        tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {})}
+        run = self.store.create(mlflow_run.run_name(record), tags, record.started)
+        return self._accepted(trial, Cursor(run))
+
+    def _accepted(self, trial: TrialFolder, cursor: Cursor) -> Cursor:
+        self.cursors[trial.fingerprint] = cursor
+        write_json(trial.mlflow, asdict(cursor))
+        return cursor
+
+    def _update(self, cursor: Cursor, trial: TrialFolder, record: TrialRecord, state: str) -> None:
+        """Log what the trial has and its run has not; then give the run its status."""
+        tags = {}
+        if cursor.state != state:
+            tags = {"guidedmix.state": state, **mlflow_run.tags(record, mlflow_run.environment(trial))}
+        if state == "running" and cursor.state not in (None, "running"):
+            self.store.reopen(cursor.run_id, mlflow_run.run_name(record))
+        rows = read_lines(trial.metrics)
+        cursor = self._log(cursor, trial, rows, tags)
+        if state in ENDED:
+            self._log_end(cursor, trial, record, rows)
+        if state != "running":
+            end = record.ended or (rows[-1]["time"] if rows else None)
+            self.store.close(cursor.run_id, STATUS[state], end)
+        if cursor.state != state:
+            self._accepted(trial, replace(cursor, state=state))
+
+    def _log(self, cursor: Cursor, trial: TrialFolder, rows: list[dict[str, Any]], tags: dict[str, str]) -> Cursor:
+        """A run that went back to its checkpoint repeats no step."""
+        is_first = cursor.cursor is None and trial.config.exists()
+        parameters = mlflow_run.parameters(trial) if is_first else {}
+        new = [row for row in rows if row["step"] > (cursor.cursor or 0)]
+        size = max(1, METRICS_PER_BATCH // max(map(len, new), default=1))
+        for start in range(0, max(len(new), 1), size):
+            group = new[start : start + size]
+            self.store.log(cursor.run_id, group, parameters, tags)
+            if group or parameters:
+                cursor = self._accepted(trial, replace(cursor, cursor=group[-1]["step"] if group else 0))
+            parameters, tags = {}, {}
+        return cursor
+
+    def _log_end(self, cursor: Cursor, trial: TrialFolder, record: TrialRecord, rows: list[dict[str, Any]]) -> None:
+        """All of it may be logged again: files are replaced, data of equal digest is the same."""
+        with tempfile.TemporaryDirectory() as folder:
+            mlflow_run.write_artifacts(trial, rows, Path(folder))
+            self.store.log_files(cursor.run_id, Path(folder))
+        if data := mlflow_run.data_digest(trial):
+            self.store.log_data(cursor.run_id, *data)
+        last = {"step": record.step, "time": record.ended, "objective": record.objective}
+        self.store.log(cursor.run_id, [] if record.objective is None else [last], tags=mlflow_run.end_tags(record))
+
+    def _sync_study(self, is_over: bool) -> None:
+        """Files that have changed, the best objective so far, and the status."""
+        for name in STUDY_FILES:
+            file = self.folder.path / name
+            if file.exists() and (digest := sha256(file.read_bytes()).hexdigest()) != self.files.get(name):
+                self.store.log_files(self.run, file)
+                self.files[name] = digest
+                self._write()
+        self._log_progress()
+        if (status := self._study_status(is_over)) != self.status:
+            if status == "RUNNING":
+                self.store.reopen(self.run, self.folder.name)
+            else:
+                self.store.close(self.run, status)
+            self.status = status
+
+    def _study_status(self, is_over: bool) -> str:
+        """KILLED: it was interrupted, and can be gone on with."""
+        if not is_over:
+            return "RUNNING"
+        events = self.folder.events()
+        return "FINISHED" if events and events[-1]["event"] == "study_ended" else "KILLED"
+
+    def _log_progress(self) -> None:
+        """The best objective after so many ended trials, and which trial has it."""
+        goal = objectives(self.folder)[0]
+        ended = sorted(
+            (record for record in self.ended.values() if record.role == "trial"), key=lambda record: record.ended or ""
+        )
+        rows, tags = [], {}
+        for count in range(self.progress + 1, len(ended) + 1):
+            if winner := best(ended[:count], goal):
+                rows.append({"step": count, "time": ended[count - 1].ended, f"best/{goal.metric}": winner.objective})
+                tags = {"guidedmix.best": mlflow_run.run_name(winner)}
+        self.store.log(self.run, rows, tags=tags)
+        self.progress = len(ended)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

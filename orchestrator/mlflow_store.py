@@ -1,0 +1,149 @@
+"""One study's place in an MLflow store: its experiment, and runs to write to. The only file that imports MLflow.
+
+It does so inside functions: the import costs a second that `guidedmix --help` need not pay.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.folder import StudyFolder, now
+from orchestrator.mlflow_run import metrics
+from orchestrator.provenance import quiet_dependencies
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+METRICS_PER_BATCH = 800
+LABELS_PER_BATCH = 100
+"""Parameters, and tags. MLflow takes 1000 entries at once, and no more than 100 of these."""
+
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Retrying is the window's: MLflow's own takes minutes a request. What the user has set stays."""
+
+
+def shown(uri: str) -> str:
+    """Without user and password."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def located(uri: str, folder: StudyFolder) -> str:
+    """`{study}` in a URI is the study's folder."""
+    return uri.replace("{study}", str(folder.path.resolve()))
+
+
+class MlflowStore:
+    """Raises whatever MLflow, its database driver or the network raise. One thread at a time."""
+
+    def __init__(self, uri: str, folder: StudyFolder) -> None:
+        self.client = _connect(located(uri, folder))
+        self.experiment = self._find_experiment(uri, folder)
+
+    def ping(self) -> None:
+        """Raises if the store does not answer."""
+        self.client.get_experiment(self.experiment)
+
+    def runs(self, study: str) -> list[Run]:
+        """All that carry the study's key, except those the user has deleted."""
+        found, token = [], None
+        while True:
+            page = self.client.search_runs([self.experiment], f"tags.`guidedmix.study` = '{study}'", page_token=token)
+            found += page
+            if not (token := page.token):
+                return found
+
+    def create(self, name: str, tags: Mapping[str, str], started: str | None = None) -> str:
+        """The id of a new run, RUNNING."""
+        start = _milliseconds(started or now())
+        return self.client.create_run(self.experiment, start_time=start, run_name=name, tags=dict(tags)).info.run_id
+
+    def last_step(self, run: Run) -> int:
+        """The last step of which the run has metrics; 0 if of none. The objective, logged at the end, does not count."""
+        name = next((name for name in run.data.metrics if name != "objective"), None)
+        history = self.client.get_metric_history(run.info.run_id, name) if name else []
+        return max((metric.step for metric in history), default=0)
+
+    def log(
+        self,
+        run: str,
+        rows: Sequence[Mapping[str, Any]] = (),
+        parameters: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """In one request, up to a thousand entries. A row is a line of `metrics.jsonl`; MLflow drops what it has already."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        times = [(row, _milliseconds(row["time"])) for row in rows]
+        numbers = [Metric(*pair, time, row["step"]) for row, time in times for pair in metrics(row).items()]
+        params, labels = [Param(*pair) for pair in (parameters or {}).items()], [RunTag(*pair) for pair in (tags or {}).items()]
+        while numbers or params or labels:
+            batch = {"metrics": numbers[:METRICS_PER_BATCH], "params": params[:LABELS_PER_BATCH], "tags": labels[:LABELS_PER_BATCH]}
+            self.client.log_batch(run, **batch)
+            numbers = numbers[METRICS_PER_BATCH:]
+            params, labels = params[LABELS_PER_BATCH:], labels[LABELS_PER_BATCH:]
+
+    def log_data(self, run: str, name: str, source: str, digest: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name=name, digest=digest, source_type="guidedmix", source=source)
+        self.client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def log_files(self, run: str, path: Path) -> None:
+        """A file, or all in a folder; what has the same name is replaced."""
+        if path.is_dir():
+            self.client.log_artifacts(run, str(path))
+        else:
+            self.client.log_artifact(run, str(path))
+
+    def reopen(self, run: str, name: str) -> None:
+        self.client.update_run(run, status="RUNNING", name=name)
+
+    def close(self, run: str, status: str, ended: str | None = None) -> None:
+        self.client.set_terminated(run, status, _milliseconds(ended or now()))
+
+    def _find_experiment(self, uri: str, folder: StudyFolder) -> str:
+        # A server keeps artifacts where it wants; a database has no place for them.
+        is_server = re.match(r"https?:|databricks", uri)
+        place = None if is_server else folder.mlflow_artifacts.resolve().as_uri()
+        found = self.client.get_experiment_by_name(folder.name)
+        if found and "{study}" in uri and found.artifact_location != place:
+            # The study was moved with its database, which knows the old place only. All can be logged anew.
+            self.client.rename_experiment(found.experiment_id, f"{folder.name}, before it was moved ({now()})")
+            self.client.delete_experiment(found.experiment_id)
+            found = None
+        if found:
+            if found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+            return found.experiment_id
+        # The kind decides what the UI opens with: runs, not traces of language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return self.client.create_experiment(folder.name, artifact_location=place, tags=kind)
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A silent client; a database is created, with its folder."""
+    quiet_dependencies()
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _milliseconds(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
