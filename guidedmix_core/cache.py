@@ -130,7 +130,7 @@ def _build(
     def decode(record: Record) -> tuple[np.ndarray, str] | OSError:
         try:
             array, path = np.ascontiguousarray(read(record)), source(record)
-            return array, hashlib.sha256(array if path is None else path.read_bytes()).hexdigest()
+            return array, hashlib.sha256(array.data if path is None else path.read_bytes()).hexdigest()
         except OSError as error:
             return error
 
@@ -146,7 +146,7 @@ def _build(
                 ids.append(record.id)
                 shapes.append(array.shape)
                 digest.update(f"{record.id} {content}\n".encode())
-                file.write(array)
+                file.write(array.data)
     _check(failures, kind, dataset, len(records))
     index = {"ids": ids, "shapes": shapes, "digest": digest.hexdigest(), "skipped": list(failures)}
     (folder / "index.json").write_text(json.dumps(index))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
@@ -70,6 +71,19 @@ def find(family: str, name: str) -> type[Component]:
     return own[0]
 
 
+def inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:
+    """A JSON schema without references: each stands where it was referred to."""
+    if isinstance(schema, list):
+        return [inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    known = {**(definitions or {}), **schema.get("$defs", {})}
+    if "$ref" in schema:
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        return inlined({**known[schema["$ref"].rpartition("/")[2]], **rest}, known)
+    return {key: inlined(value, known) for key, value in schema.items() if key != "$defs"}
+
+
 def _build(base: type[Component], value: Any) -> Component:
     if isinstance(value, base):
         return value
@@ -90,7 +104,7 @@ def _dump(value: Component) -> dict[str, Any]:
 
 
 def _named_schema(name: str, component: type[Component]) -> dict[str, Any]:
-    schema = component.model_json_schema()
+    schema = inlined(component.model_json_schema())
     schema["properties"] = {"name": {"const": name, "description": (component.__doc__ or name).strip()}, **schema.get("properties", {})}
     schema["required"] = ["name", *schema.get("required", [])]
     return schema

@@ -23,6 +23,7 @@ Similarity = Literal["random", "feature_l2", "feature_cos", "class_prob_l2"]
 @torch.no_grad()
 def embed(pooled: Float[Tensor, "N D"], mode: Similarity, align_head: nn.Module | None = None) -> Float[Tensor, "N E"]:
     """What is compared: the mean of C5 over the image, or the classes that the auxiliary classifier reads from it."""
+    pooled = pooled.detach()
     if mode == "class_prob_l2":
         assert align_head is not None
         return align_head(pooled).float().sigmoid()

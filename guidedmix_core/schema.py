@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from guidedmix_core.components import Component, Config, find
+from guidedmix_core.components import Component, Config, find, inlined
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, nearest
 from guidedmix_core.sources import DEFAULT, Tree
@@ -49,7 +49,7 @@ def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:
 
 def json_schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:
     """For editors. Written to `search_spaces/*.schema.json` by `guidedmix schema`."""
-    schema = _inlined(model.model_json_schema(), {})
+    schema = inlined(model.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -61,19 +61,6 @@ def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
 
 def _was_given(path: str, given: Mapping[str, str]) -> bool:
     return path in given or any(place.startswith(f"{path}.") for place in given)
-
-
-def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    definitions = {**definitions, **schema.get("$defs", {})}
-    if "$ref" in schema:
-        target = definitions[schema["$ref"].rpartition("/")[2]]
-        rest = {key: value for key, value in schema.items() if key != "$ref"}
-        return _inlined({**target, **rest}, definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items() if key != "$defs"}
 
 
 def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str:

@@ -82,17 +82,17 @@ class Driver:
         return self.study.objectives[0]
 
     def claim(self) -> None:
-        """Make the folder this study's, and its journal agree with its results."""
+        """Make the folder this study's, its journal agree with its results, and rebuild the search from both."""
         config = build(self.base)
         self.folder.claim(_request(self.study, config, self.folder), identity(self.study, self.base))
         write_json(self.folder.provenance, here := environment())
         self._reconcile()
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
 
-    def begin(self) -> None:
-        """Rebuild the search from journal and results, and say that it goes on."""
         self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
-        self.search = Search(self.study, self.folder, build(self.base).train.steps)
+        self.search = Search(self.study, self.folder, config.train.steps)
+
+    def begin(self) -> None:
         self._tell("study_started", self.study, self.folder)
 
     def next(self) -> Job | None:

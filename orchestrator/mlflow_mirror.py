@@ -1,7 +1,7 @@
 """Makes MLflow match a study folder, from the folder alone, as often as one likes.
 
-Beside each trial lies `mlflow.json`, written once MLflow has accepted: a durable outbox. A driver that was killed finds its runs again by
-their tags, and logs what is missing and nothing twice.
+Beside each trial lies `mlflow.json`, written once MLflow has accepted: a durable outbox. A driver that was killed
+finds its runs again by their tags, and logs what is missing and nothing twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from guidedmix_core import ConfigError
 from orchestrator import mlflow_run
-from orchestrator.folder import StudyFolder, TrialFolder, now, read_json, read_lines, write_json
+from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
 from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, shown
 from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
 
@@ -65,7 +65,8 @@ class Mirror:
     def sync(self, running: Collection[str] = (), *, is_over: bool = True) -> None:
         """Make MLflow match the folder. `running`: fingerprints of the trials that somebody works on now.
 
-        A trial that MLflow refuses holds up no other one; what it raised comes last. If the store is away, this raises at once.
+        A trial that MLflow refuses holds up no other one; what it raised comes last. If the store is away, this raises
+        at once.
         """
         refused: list[Exception] = []
         for trial in self.folder.trials():
@@ -105,7 +106,11 @@ class Mirror:
     def _find_runs(self) -> None:
         parent, *others = self._parent_first(self.store.runs(self.key))
         if parent is None:
-            tags = {"guidedmix.study": self.key, "guidedmix.role": "study", "guidedmix.folder": str(self.folder.path.resolve())}
+            tags = {
+                "guidedmix.study": self.key,
+                "guidedmix.role": "study",
+                "guidedmix.folder": str(self.folder.path.resolve()),
+            }
             tags |= mlflow_run.SOURCE
             self.run, self.status = self.store.create(self.folder.name, tags), "RUNNING"
             self.progress, self.files = 0, {}
@@ -154,6 +159,9 @@ class Mirror:
             self.ended[trial.fingerprint] = record
 
     def _create(self, trial: TrialFolder, record: TrialRecord) -> Cursor:
+        """An attempt that seemed to fail may have made the run."""
+        if found := self.store.find(self.key, trial.fingerprint):
+            return self._accepted(trial, self._resumed(found, Cursor(found.info.run_id)))
         tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {})}
         run = self.store.create(mlflow_run.run_name(record), tags, record.started)
         return self._accepted(trial, Cursor(run))

@@ -1,4 +1,4 @@
-"""What MLflow shows of a trial: names, parameters, metrics, tables and pictures, read from the trial's folder. Knows no MLflow."""
+"""What MLflow shows of a trial, read from its folder: names, parameters, metrics, tables, pictures. Knows no MLflow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def run_name(record: TrialRecord) -> str:
 
 
 def metric_name(name: str) -> str:
-    """As MLflow takes it: what is no letter, digit, space or one of `_-.:/` becomes its code point; no empty part, no dots alone."""
+    """As MLflow takes it: what is no letter, digit, space or one of `_-.:/` becomes its code point.
+
+    No part between slashes is empty, or `.` or `..`: MLflow would take it for a path.
+    """
     spelled = re.sub(r"[^\w.\- :/]", lambda odd: f"_x{ord(odd[0]):x}_", name)
     return "/".join(f"_{part}" if part in ("", ".", "..") else part for part in spelled.split("/"))[:250]
 

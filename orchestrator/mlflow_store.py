@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ LABELS_PER_BATCH = 100
 """Parameters, and tags. MLflow takes 1000 entries at once, and no more than 100 of these."""
 
 PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
@@ -56,12 +56,17 @@ class MlflowStore:
 
     def runs(self, study: str) -> list[Run]:
         """All that carry the study's key, except those the user has deleted."""
-        found, token = [], None
+        found, token, query = [], None, f"tags.`guidedmix.study` = '{study}'"
         while True:
-            page = self.client.search_runs([self.experiment], f"tags.`guidedmix.study` = '{study}'", page_token=token)
+            page = self.client.search_runs([self.experiment], query, page_token=token)
             found += page
             if not (token := page.token):
                 return found
+
+    def find(self, study: str, fingerprint: str) -> Run | None:
+        """The run of a trial."""
+        query = f"tags.`guidedmix.study` = '{study}' AND tags.`guidedmix.fingerprint` = '{fingerprint}'"
+        return next(iter(self.client.search_runs([self.experiment], query, max_results=1)), None)
 
     def create(self, name: str, tags: Mapping[str, str], started: str | None = None) -> str:
         """The id of a new run, RUNNING."""
@@ -69,7 +74,7 @@ class MlflowStore:
         return self.client.create_run(self.experiment, start_time=start, run_name=name, tags=dict(tags)).info.run_id
 
     def last_step(self, run: Run) -> int:
-        """The last step of which the run has metrics; 0 if of none. The objective, logged at the end, does not count."""
+        """The last step of which the run has metrics, 0 if of none. Not by the objective: it is logged at the end."""
         name = next((name for name in run.data.metrics if name != "objective"), None)
         history = self.client.get_metric_history(run.info.run_id, name) if name else []
         return max((metric.step for metric in history), default=0)
@@ -81,14 +86,21 @@ class MlflowStore:
         parameters: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """In one request, up to a thousand entries. A row is a line of `metrics.jsonl`; MLflow drops what it has already."""
+        """In one request, up to a thousand entries. A row is a line of `metrics.jsonl`; what MLflow has, it drops."""
         from mlflow.entities import Metric, Param, RunTag
 
         times = [(row, _milliseconds(row["time"])) for row in rows]
         numbers = [Metric(*pair, time, row["step"]) for row, time in times for pair in metrics(row).items()]
-        params, labels = [Param(*pair) for pair in (parameters or {}).items()], [RunTag(*pair) for pair in (tags or {}).items()]
+        params, labels = (
+            [Param(*pair) for pair in (parameters or {}).items()],
+            [RunTag(*pair) for pair in (tags or {}).items()],
+        )
         while numbers or params or labels:
-            batch = {"metrics": numbers[:METRICS_PER_BATCH], "params": params[:LABELS_PER_BATCH], "tags": labels[:LABELS_PER_BATCH]}
+            batch = {
+                "metrics": numbers[:METRICS_PER_BATCH],
+                "params": params[:LABELS_PER_BATCH],
+                "tags": labels[:LABELS_PER_BATCH],
+            }
             self.client.log_batch(run, **batch)
             numbers = numbers[METRICS_PER_BATCH:]
             params, labels = params[LABELS_PER_BATCH:], labels[LABELS_PER_BATCH:]

@@ -85,10 +85,10 @@ def objectives(folder: StudyFolder) -> tuple[Objective, ...]:
 
 def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
     """The complete trial with the best objective; the earlier one of equals. A reference is no candidate."""
-    complete = [record for record in records if record.role == "trial" and record.state == "complete"]
-    candidates = [record for record in complete if record.objective is not None]
     sign = -1 if objective.mode == "max" else 1
-    return min(candidates, key=lambda record: (sign * record.objective, record.number), default=None)
+    complete = [record for record in records if record.role == "trial" and record.state == "complete"]
+    places = [(sign * record.objective, record.number, record) for record in complete if record.objective is not None]
+    return min(places, key=lambda place: place[:2])[2] if places else None
 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:

@@ -67,23 +67,28 @@ def distribution(domain: Domain) -> BaseDistribution:
         case Int():
             return IntDistribution(*domain.int)
         case Quantized() if all(isinstance(number, int) for number in domain.quantized):
-            return IntDistribution(domain.quantized[0], domain.quantized[1], step=domain.quantized[2])
+            low, high, step = (int(number) for number in domain.quantized)
+            return IntDistribution(low, high, step=step)
         case Quantized():
-            return FloatDistribution(domain.quantized[0], domain.quantized[1], step=domain.quantized[2])
+            low, high, step = domain.quantized
+            return FloatDistribution(low, high, step=step)
         case _:
             return FloatDistribution(*domain.extremes(), log=isinstance(domain, Log))
 
 
 def suggested(trial: Trial, path: str, domain: Domain) -> Any:
     """The parameter's value at this trial, as the run takes it."""
-    match distribution(domain):
-        case CategoricalDistribution(choices=choices):
-            return domain.choice[choices.index(trial.suggest_categorical(path, choices))]
-        case IntDistribution(low=low, high=high, step=step):
-            return trial.suggest_int(path, low, high, step=step)
-        case FloatDistribution(low=low, high=high, step=step, log=log):
-            value = float(trial.suggest_float(path, low, high, step=step, log=log))
-            return value if step is None else domain.values()[round((value - low) / step)]
+    found = distribution(domain)
+    if isinstance(domain, Choice):
+        spelled = [_spelled(value) for value in domain.choice]
+        return domain.choice[spelled.index(trial.suggest_categorical(path, spelled))]
+    if isinstance(found, IntDistribution):
+        return trial.suggest_int(path, found.low, found.high, step=found.step)
+    assert isinstance(found, FloatDistribution)
+    value = float(trial.suggest_float(path, found.low, found.high, step=found.step, log=found.log))
+    if isinstance(domain, Quantized):
+        return min(domain.values(), key=lambda exact: abs(exact - value))  # 0.30000000000000004 is 0.3
+    return value
 
 
 def encoded(parameters: Parameters, point: Mapping[str, Any]) -> dict[str, Any]:

@@ -223,10 +223,9 @@ class Search:
 
     def _curve(self, fingerprint: str) -> dict[int, float]:
         """The first objective by step. Optuna keeps no curves of several objectives."""
-        if len(self._request.objectives) > 1:
-            return {}
-        metric = self._request.objectives[0].metric
-        return {row["step"]: row[metric] for row in curves(self._folder, fingerprint) if metric in row}
+        goal, *others = self._request.objectives
+        rows = [] if others else curves(self._folder, fingerprint)
+        return {row["step"]: row[goal.metric] for row in rows if goal.metric in row}
 
     def _rungs(self, curve: Mapping[int, float]) -> dict[str, float]:
         """The value with which a run entered each rung, where Optuna's successive halving looks for it."""

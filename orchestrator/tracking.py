@@ -1,7 +1,7 @@
-"""MLflow, a window on the study folder: a thread of the driver keeps it up to date. The folder is the record, never MLflow.
+"""MLflow, a window on the study folder: a thread of the driver keeps it up to date. The folder is the record.
 
-A server that is away loses nothing: the thread tries again, and what is missing at the end is counted, said, and made up for by the next
-start. MLflow itself is imported when a window opens: it costs a second that `guidedmix --help` need not pay.
+A server that is away loses nothing: the thread tries again, and what is missing at the end is counted, said, and made
+up for by the next start.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ LAST_PAUSES = (1.0, 4.0)
 """Seconds before each further attempt when the study has ended."""
 
 
-def tracker(uri: str | None) -> list[Listener]:
+def tracker(uri: str | None, folder: StudyFolder) -> list[Listener]:
     """The listener that `tracking.mlflow` asks for: none without a URI."""
-    return [] if uri is None else [MlflowWindow(uri)]
+    return [] if uri is None else [MlflowWindow(uri, folder)]
 
 
 class MlflowWindow(Listener):
     """Keeps MLflow up to date while a study runs. Once it has begun, nothing that MLflow does reaches the study."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, folder: StudyFolder) -> None:
+        self.uri, self.folder = uri, folder
         self.pending = 0
         """How many trials MLflow lacks or shows behind their record, after the last attempt."""
         self._running: set[str] = set()
         self._is_over = False
         self._is_away = False
         self._news, self._leave = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, name="mlflow", daemon=True)
 
     def study_started(self, study: SearchStudy, folder: StudyFolder) -> None:
         """ConfigError if MLflow can't be reached. The database exists before any worker does."""
-        self._mirror = Mirror(self.uri, folder)
-        self._thread = threading.Thread(target=self._keep_up, name="mlflow", daemon=True)
+        self._mirror = Mirror(self.uri, self.folder)
         self._thread.start()
         self._news.set()
 
@@ -71,6 +71,8 @@ class MlflowWindow(Listener):
 
     def study_ended(self) -> None:
         """No run says RUNNING afterwards, unless the server is away: then a warning tells how many trials it lacks."""
+        if not self._thread.is_alive():
+            return  # MLflow could not be reached, so the study has not begun
         self._leave.set()
         self._news.set()
         self._thread.join()
@@ -84,7 +86,7 @@ class MlflowWindow(Listener):
             time.sleep(pause)
             if (error := self._attempt()) is None:
                 return
-        behind = f"lacks {self.pending} of {len(self._mirror.folder.trials())} trials"
+        behind = f"lacks {self.pending} of {len(self.folder.trials())} trials"
         cure = "the study folder has them all, and running the same command again catches up"
         log.warning("MLflow (%s) %s: %s; %s", shown(self.uri), behind, first_line(error), cure)
 
@@ -111,7 +113,9 @@ class MlflowWindow(Listener):
     def _attempt(self) -> Exception | None:
         try:
             self._mirror.sync(frozenset(self._running), is_over=self._is_over)
-        except Exception as error:  # a window must not break the house: what is missing is counted, tried again, and said
+        except (
+            Exception
+        ) as error:  # a window must not break the house: what is missing is counted, tried again, and said
             self.pending = self._mirror.count_pending()
             return error
         self.pending = 0

@@ -206,16 +206,13 @@ def _go_on_from_checkpoint(
         raise TrialFailed(str(error), reason="checkpoint") from error
     rows = read_lines(folder.metrics)
     if state is None:
-        kept = []
-    else:
-        kept = [row for row in rows if row["step"] <= state["step"]]
-        report = Report(state["step"], state["metrics"])
-        if not kept or kept[-1]["step"] < report.step:
-            kept.append(_line(report))
-    if kept != rows:
-        write_lines(folder.metrics, kept)
-    if state is not None:
-        reporter.tell(report)
+        write_lines(folder.metrics, [])
+        return
+    report = Report(state["step"], state["metrics"])
+    kept = [row for row in rows if row["step"] < report.step]
+    at_checkpoint = [row for row in rows if row["step"] == report.step] or [_line(report)]
+    write_lines(folder.metrics, [*kept, *at_checkpoint])
+    reporter.tell(report)
 
 
 def _line(report: Report) -> dict[str, Any]:

@@ -10,19 +10,21 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from guidedmix_core.datasets import Record
 from guidedmix_core.errors import ConfigError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_rgb(record: Record) -> UInt8[np.ndarray, "H W 3"]:
     """OSError if the file can't be decoded, whatever is wrong with it."""
-    return np.asarray(_decoded(path).convert("RGB"))
+    assert record.image is not None
+    return np.asarray(_decoded(record.image).convert("RGB"))
 
 
-def read_ids(path: Path, image: Path) -> UInt8[np.ndarray, "H W"]:
+def read_ids(record: Record) -> UInt8[np.ndarray, "H W"]:
     """The ids of a gray, palette or 1-bit file. ConfigError if it has colors, an id above 255, or another size."""
-    mask = _mask_of(path, image)
+    mask, path = _mask_of(record), record.mask
     if mask.mode == "1":
         return np.asarray(mask).astype(np.uint8)
     if mask.mode in ("L", "P"):
@@ -39,44 +41,45 @@ def read_ids(path: Path, image: Path) -> UInt8[np.ndarray, "H W"]:
     return wide.astype(np.uint8)
 
 
-def read_colors(path: Path, image: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_colors(record: Record) -> UInt8[np.ndarray, "H W 3"]:
     """A mask as the colors one sees. ConfigError if it has another size than its image."""
-    return np.asarray(_mask_of(path, image).convert("RGB"))
+    return np.asarray(_mask_of(record).convert("RGB"))
 
 
 def resize_rgb(image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w 3"]:
     """Bilinear and antialiased; as it is if `size` is None."""
     if size is None or size == image.shape[:2]:
         return image
-    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def resize_ids(mask: UInt8[np.ndarray, "H W"], size: tuple[int, int] | None) -> UInt8[np.ndarray, "h w"]:
     """By nearest neighbor: no id appears that was not there."""
     if size is None or size == mask.shape:
         return mask
-    return np.asarray(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
-def check_ids(mask: UInt8[np.ndarray, "H W"], num_classes: int, path: Path) -> UInt8[np.ndarray, "H W"]:
+def check_ids(mask: UInt8[np.ndarray, "H W"], num_classes: int, record: Record) -> UInt8[np.ndarray, "H W"]:
     """The mask itself. ConfigError if it has an id that is neither a class nor 255."""
     found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     if strange := [int(value) for value in found if value >= num_classes and value != 255]:
         raise ConfigError(
-            f"{path}: the mask has the ids {strange}, but the {num_classes} classes are 0 to {num_classes - 1} "
+            f"{record.mask}: the mask has the ids {strange}, but the {num_classes} classes are 0 to {num_classes - 1} "
             "(255: ignored); add the missing classes, or name the ids that are to be ignored"
         )
     return mask
 
 
-def _mask_of(path: Path, image: Path) -> Image.Image:
-    mask = _decoded(path)
-    with Image.open(image) as file:
+def _mask_of(record: Record) -> Image.Image:
+    assert record.image is not None and record.mask is not None
+    mask = _decoded(record.mask)
+    with Image.open(record.image) as file:
         size = file.size  # from the header alone
     if mask.size != size:
         raise ConfigError(
-            f"{path}: the mask has {mask.height}x{mask.width} pixels, its image {image} has {size[1]}x{size[0]}; "
-            "make them equal"
+            f"{record.mask}: the mask has {mask.height}x{mask.width} pixels, its image {record.image} has "
+            f"{size[1]}x{size[0]}; make them equal"
         )
     return mask
 

@@ -53,9 +53,9 @@ class CamVid(Dataset):
         return records
 
     def read_image(self, record):
-        return resize_rgb(read_rgb(record.image), self.size)
+        return resize_rgb(read_rgb(record), self.size)
 
     def read_mask(self, record):
-        mask = read_ids(record.mask, record.image)
+        mask = read_ids(record)
         mask = np.where(mask == UNLABELED, np.uint8(255), mask)
-        return resize_ids(check_ids(mask, len(CLASSES), record.mask), self.size)
+        return resize_ids(check_ids(mask, len(CLASSES), record), self.size)

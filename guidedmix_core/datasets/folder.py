@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from guidedmix_core.components import Config
-from guidedmix_core.datasets import Classes, Dataset, Part
+from guidedmix_core.datasets import Classes, Dataset, Part, Record
 from guidedmix_core.datasets._files import check_judged, check_strays, image_files, paired
 from guidedmix_core.datasets._images import check_ids, read_colors, read_ids, read_rgb, resize_ids, resize_rgb
 from guidedmix_core.errors import ConfigError
@@ -95,15 +95,15 @@ class Folder(Dataset):
         return records
 
     def read_image(self, record):
-        return resize_rgb(read_rgb(record.image), self.size)
+        return resize_rgb(read_rgb(record), self.size)
 
     def read_mask(self, record):
         if self.mask_format == "palette":
-            mask = self._classes_of(read_colors(record.mask, record.image), record.mask)
+            mask = self._classes_of(read_colors(record), record)
         else:
             table = np.arange(256, dtype=np.uint8)
             table[[value for value in self.ignore if 0 <= value <= 255]] = 255
-            mask = check_ids(table[read_ids(record.mask, record.image)], len(self.class_names), record.mask)
+            mask = check_ids(table[read_ids(record)], len(self.class_names), record)
         return resize_ids(mask, self.size)
 
     def _list(self, part: Part) -> str:
@@ -115,7 +115,7 @@ class Folder(Dataset):
             )
         return name
 
-    def _classes_of(self, colors: np.ndarray, path: Path) -> np.ndarray:
+    def _classes_of(self, colors: np.ndarray, record: Record) -> np.ndarray:
         known = [*(self.palette or ()), *self.ignore_colors]
         ids = np.array([*range(len(self.class_names)), *(255 for _ in self.ignore_colors)], np.uint8)
         codes = _codes(np.array(known))
@@ -125,7 +125,7 @@ class Folder(Dataset):
         if (strange := codes[order][place] != found).any():
             color = tuple(colors[strange][0].tolist())
             raise ConfigError(
-                f"{path}: the mask has the color {color}, which is no class; add it to data.palette or ignore_colors"
+                f"{record.mask}: the mask has the color {color}, which is no class; add it to palette or ignore_colors"
             )
         return ids[order][place]
 
@@ -136,7 +136,8 @@ def _codes(colors: np.ndarray) -> np.ndarray:
 
 def _voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     """Pascal VOC's color map: the bits of the id, dealt to the three channels from the highest bit down."""
-    return tuple(
-        tuple(sum((((i >> (3 * bit + channel)) & 1) << (7 - bit)) for bit in range(8)) for channel in range(3))
-        for i in range(count)
-    )
+
+    def channel(i: int, shift: int) -> int:
+        return sum(((i >> (3 * bit + shift)) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(count))

@@ -40,6 +40,7 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # the paths of data are relative to where the user is
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how soon a group's end is noticed; 2 seconds otherwise
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # that a group fits is known before; starting it may be slow
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study at once: nothing is left to be saved
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # each report is decided on before its run goes on
@@ -59,12 +60,11 @@ def run(
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
     with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, cluster() as is_ours:
         group = _group(study.scaling, device)
-        at_once = _at_once(study.scaling, group, is_ours)
         with _no_groups_left():
-            _tune(driver, group, at_once, scratch)
+            _tune(driver, group, at_once(study.scaling, group, is_ours), scratch)
 
 
-def _tune(driver: Driver, group: Group, at_once: int, scratch: Path) -> None:
+def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
     trials, objective = driver.folder.path.resolve() / "trials", driver.objective
 
     def trial(proposal: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def _tune(driver: Driver, group: Group, at_once: int, scratch: Path) -> None:
         tune_config=tune.TuneConfig(
             search_alg=_Proposals(driver),
             num_samples=-1,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -192,7 +192,7 @@ def _group(scaling: Scaling, device: str) -> Group:
     return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
 
 
-def _at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
+def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
     """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
     have = ray.cluster_resources()
     need = {name: amount * group.workers for name, amount in group.resources.items()}
@@ -256,7 +256,7 @@ def _start_ray() -> bool:
 
 
 def _start_ray_here(tries: int = 2) -> None:
-    """Ray gives itself 30 seconds. The first start on a cold disk or a busy machine may take longer; the second won't."""
+    """Ray gives itself 30 seconds. The first start on a cold disk or a busy machine may take longer, the second not."""
     for left in reversed(range(tries)):
         try:
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET)

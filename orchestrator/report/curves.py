@@ -13,6 +13,8 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.wording import is_share, metric_title, metric_unit, metric_value
 from orchestrator.results import TrialRecord
 
+End = Literal["dot", "open", "cross", "none"]
+ENDS: dict[str, End] = {"complete": "none", "running": "none", "stopped": "open", "failed": "cross"}
 DASHES = ("7 4", "2 4", "10 3 2 3", "4 2")
 
 
@@ -26,7 +28,7 @@ class Line:
     label: str | None = None
     dash: str | None = None
     wide: bool = False
-    end: Literal["dot", "open", "cross", "none"] = "none"
+    end: End = "none"
 
 
 def learning_curves(facts: Facts, metric: str) -> Markup | None:
@@ -152,9 +154,8 @@ def line_chart(
 def _trial_line(facts: Facts, trial: TrialRecord, metric: str) -> Line:
     points = _points(facts, trial, metric)
     last = metric_value(metric, points[-1][1]) if points else "–"
-    end = {"stopped": "open", "failed": "cross"}.get(trial.state, "none")
     color = svg.OTHER if trial.state == "complete" else svg.STOPPED if trial.state != "failed" else svg.REFERENCE
-    return Line(points, f"trial {trial.number}, {trial.state} at step {trial.step:,}: {last}", color, end=end)
+    return Line(points, f"trial {trial.number}, {trial.state} at step {trial.step:,}: {last}", color, end=ENDS[trial.state])
 
 
 def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -258,7 +258,7 @@ def _height(axis: ParameterAxis | None, trial: TrialRecord, path: str, absent: f
     return absent if axis is None or path not in trial.params else axis(trial.params[path])
 
 
-def _axis_words(goal: Objective):
+def _axis_words(goal: Objective) -> Callable[[float], str]:
     percent = is_share(goal.metric)
     return lambda value: f"{100 * value:.4g}" if percent else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 

@@ -20,6 +20,7 @@ from orchestrator.report.wording import (
 )
 from orchestrator.results import TrialRecord
 
+MOST_NAMED = 6
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
 
 
@@ -115,10 +116,12 @@ def harmed(facts: Facts) -> str:
     ]
     if not found:
         return ""
-    named = listed(f"{name} ({100 * target:.1f} against {100 * plain:.1f} %)" for name, (target, plain) in found)
+    named = [f"{name} ({100 * target:.1f} against {100 * plain:.1f} %)" for name, (target, plain) in found]
+    if len(named) > MOST_NAMED:
+        named = [*named[:MOST_NAMED], f"{len(named) - MOST_NAMED} more"]
     return (
-        f"The term harms by construction in {named}: in the second half of training, what it teaches is right on fewer "
-        "pixels than the student's plain prediction."
+        f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
+        "on fewer pixels than the student's plain prediction."
     )
 
 

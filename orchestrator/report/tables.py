@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orchestrator.folder import read_json
@@ -158,7 +159,11 @@ def _class_row(facts: Facts, run: TrialRecord, name: str, color: str) -> ClassRo
 
 
 def _command(command: Any) -> str:
-    return " ".join(map(str, command)) if isinstance(command, list) else str(command or "")
+    """As it was typed, without the place of the program."""
+    if not isinstance(command, list) or not command:
+        return str(command or "")
+    program = Path(str(command[0])).name.replace("__main__.py", "python -m orchestrator")
+    return " ".join([program, *map(str, command[1:])])
 
 
 def _git(git: Mapping[str, Any] | None) -> str:

@@ -57,13 +57,13 @@ def short_names(paths: Iterable[str]) -> dict[str, str]:
     """Dotted path to the shortest ending that is unlike all others; `method.name` reads as `method`."""
     paths = list(dict.fromkeys(paths))
     trimmed = {path: path.removesuffix(".name").split(".") for path in paths}
-    short: dict[str, str] = {}
-    for path, parts in trimmed.items():
-        for length in range(1, len(parts) + 1):
-            if sum(other[-length:] == parts[-length:] for other in trimmed.values()) == 1:
-                break
-        short[path] = ".".join(parts[-length:])
-    return short
+    others = trimmed.values()
+
+    def ending(parts: list[str]) -> list[str]:
+        endings = (parts[-length:] for length in range(1, len(parts) + 1))
+        return next((end for end in endings if sum(other[-len(end) :] == end for other in others) == 1), parts)
+
+    return {path: ".".join(ending(parts)) for path, parts in trimmed.items()}
 
 
 def duration(seconds: float) -> str:

@@ -19,9 +19,8 @@ from orchestrator.folder import StudyFolder, append_line, read_json, read_lines,
 REQUEST = {"study": "demo", "kind": "tune", "planned": 3, "objectives": [{"metric": "val/miou", "mode": "max"}]}
 
 HOLD_THE_LOCK = """
-import sys, time
-from orchestrator.folder import StudyFolder
-with StudyFolder(sys.argv[1]).running():
+import sys, time, filelock
+with filelock.FileLock(sys.argv[1] + "/.lock"):
     print("held", flush=True)
     time.sleep(600)
 """

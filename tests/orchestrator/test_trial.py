@@ -34,6 +34,11 @@ def folder(tmp_path: Path) -> TrialFolder:
     return StudyFolder(tmp_path).trial("here")
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> TrialRecord:
+    return go(StudyFolder(tmp_path_factory.mktemp("whole")).trial("whole"))
+
+
 def go(
     folder: TrialFolder, on_report: Callable[[int, dict[str, float]], bool] = lambda *_: False, **changes: Any
 ) -> TrialRecord:
@@ -121,9 +126,8 @@ def test_a_stop_at_the_last_step_is_complete(folder: TrialFolder) -> None:
 
 @pytest.mark.parametrize("step", [2, 4, 6, 8])
 def test_a_crash_at_any_report_loses_nothing_and_repeats_nothing(
-    folder: TrialFolder, tmp_path: Path, step: int
+    folder: TrialFolder, uninterrupted: TrialRecord, step: int
 ) -> None:
-    whole = go(StudyFolder(tmp_path).trial("whole"))
     with pytest.raises(Crash):
         go(folder, crash_at(step))
     assert not folder.result.exists()
@@ -131,7 +135,7 @@ def test_a_crash_at_any_report_loses_nothing_and_repeats_nothing(
     record = go(folder, lambda now, metrics: bool(told.append(now)))
     assert told == [now for now in (2, 4, 6, 8) if now >= step]
     assert [row["step"] for row in read_lines(folder.metrics)] == [2, 4, 6, 8]
-    assert (record.state, record.objective) == ("complete", whole.objective)
+    assert (record.state, record.objective) == ("complete", uninterrupted.objective)
 
 
 def test_a_line_that_a_crash_kept_from_being_written_is_restored(
