@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
-from torchvision.transforms.v2 import functional as tvf
 
 from guidedmix_core.checkpoint import config_of, read_checkpoint
 from guidedmix_core.config import RunConfig
@@ -85,9 +85,10 @@ def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: to
         image = np.array(Image.open(path).convert("RGB"))
     except OSError as error:
         raise ConfigError(f"{path}: can't be read as an image: {error}") from None
-    tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device)
-    small = tvf.resize(tensor, list(config.data.size), antialias=True) if config.data.size else tensor
-    logits = predict_logits(predictor, small.float() / 255, config)
+    tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
+    if config.data.size:
+        tensor = F.interpolate(tensor, config.data.size, mode="bilinear", antialias=True)
+    logits = predict_logits(predictor, tensor, config)
     mask = resize(logits, image.shape[:2]).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())
 

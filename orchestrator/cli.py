@@ -211,16 +211,15 @@ def schema(directory: Annotated[Path, typer.Option("--directory", help="Where th
 def main() -> None:
     """The entry point: a wrong request is told in plain words, with exit code 2."""
     quiet_dependencies()
-    from guidedmix_core.errors import ConfigError, TrialFailed
-
     try:
         app()
-    except ConfigError as error:
+    except Exception as error:
+        from guidedmix_core import ConfigError  # not before: `--help` need not wait for torch
+
+        if not isinstance(error, ConfigError):
+            raise
         errors.print(Text(str(error), style="red"), soft_wrap=True)
         sys.exit(2)
-    except TrialFailed as error:
-        errors.print(Text(f"failed ({error.reason}): {error}", style="red"), soft_wrap=True)
-        sys.exit(1)
 
 
 def _print_study(folder, written: Path) -> None:

@@ -55,6 +55,7 @@ class Mirror:
         self.key, self.files = self._read()
         try:
             self.store = MlflowStore(uri, folder)
+            self.store.offer_view(mlflow_run.table_view(folder.request()))
             self._find_runs()
         except ConfigError:
             raise

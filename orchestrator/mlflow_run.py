@@ -99,6 +99,19 @@ def data_digest(trial: TrialFolder) -> tuple[str, str, str] | None:
     return data["name"], json.dumps(data), digest[:36]
 
 
+def table_view(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The runs' table as a study wants it: all trials and references, ranked, with what was searched as columns."""
+    goals = request["objectives"]
+    metrics_shown = [f"metrics.`{metric_name(goal['metric'])}`" for goal in goals]
+    searched = [f"params.`{metric_name(path)}`" for path in request.get("parameters", {})]
+    return {
+        "searchFilter": "tags.`guidedmix.role` != 'study'",
+        "orderByKey": metrics_shown[0],
+        "orderByAsc": goals[0]["mode"] == "min",
+        "selectedColumns": ["attributes.`Duration`", *metrics_shown, "tags.`guidedmix.state`", *searched],
+    }
+
+
 def environment(trial: TrialFolder) -> dict[str, Any]:
     """Empty while the trial has not begun."""
     return read_json(trial.environment) if trial.environment.exists() else {}

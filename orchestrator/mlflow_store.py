@@ -5,6 +5,7 @@ It does so inside functions: the import costs a second that `guidedmix --help` n
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 METRICS_PER_BATCH = 800
 LABELS_PER_BATCH = 100
 """Parameters, and tags. MLflow takes 1000 entries at once, and no more than 100 of these."""
+
+VIEW = "guidedmix"
+"""The key of the study's view of the runs' table."""
 
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -49,6 +53,10 @@ class MlflowStore:
     def __init__(self, uri: str, folder: StudyFolder) -> None:
         self.client = _connect(located(uri, folder))
         self.experiment = self._find_experiment(uri, folder)
+
+    def offer_view(self, view: Mapping[str, Any]) -> None:
+        """A state of the runs' table that the UI opens with `viewStateShareKey`, as its Share button makes them."""
+        self.client.set_experiment_tag(self.experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(view))
 
     def ping(self) -> None:
         """Raises if the store does not answer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import IO
 
 from guidedmix_core import ConfigError
 from orchestrator.folder import StudyFolder, read_json
-from orchestrator.mlflow_store import located
+from orchestrator.mlflow_store import VIEW, located
 from orchestrator.provenance import quiet_dependencies
 
 HOST = "127.0.0.1"
@@ -33,6 +34,7 @@ def start_ui(study: Path, port: int) -> None:
         return
     _check_port(port)
     quiet_dependencies()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not outlive this process
     with tempfile.TemporaryFile() as output:
         server = _start(uri, folder, port, output)
         try:
@@ -68,7 +70,7 @@ def _store(folder: StudyFolder) -> tuple[str, str]:
 
 
 def _address(server: str, experiment: str) -> str:
-    return f"{server}/#/experiments/{experiment}/runs"
+    return f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
 
 def _check_port(port: int) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-
-import torch
-
-from orchestrator.folder import now
 
 SILENCE = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -33,12 +31,14 @@ def quiet_dependencies() -> None:
 
 def environment(device: str = "auto", data: str | None = None) -> dict[str, Any]:
     """What may explain a number and is not in the configuration; `data` is the fingerprint of what was read."""
+    import torch  # takes seconds to load, and the command line only wants `quiet_dependencies`
+
     return {
-        "time": now(),
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "command": sys.argv,
+        "command": [re.sub(r"://[^/@\s]*@", "://***@", word) for word in sys.argv],  # an address may hold a password
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device": device_name(device),
@@ -52,6 +52,8 @@ def environment(device: str = "auto", data: str | None = None) -> dict[str, Any]
 
 def device_name(device: str) -> str:
     """`auto` is CUDA if there is one."""
+    import torch
+
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         return torch.cuda.get_device_name(None if device == "auto" else torch.device(device))
     return f"cpu ({platform.processor() or platform.machine()})"

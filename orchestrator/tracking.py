@@ -82,10 +82,13 @@ class MlflowWindow(Listener):
 
     def catch_up(self) -> None:
         """After the end: also for what was added to the folder since. Gives up after a few attempts, with a warning."""
-        for pause in (0.0, *LAST_PAUSES):
-            time.sleep(pause)
-            if (error := self._attempt()) is None:
-                return
+        error = self._attempt()
+        for pause in LAST_PAUSES:
+            if error is not None:
+                time.sleep(pause)
+                error = self._attempt()
+        if error is None:
+            return
         behind = f"lacks {self.pending} of {len(self.folder.trials())} trials"
         cure = "the study folder has them all, and running the same command again catches up"
         log.warning("MLflow (%s) %s: %s; %s", shown(self.uri), behind, first_line(error), cure)

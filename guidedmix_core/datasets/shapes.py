@@ -2,8 +2,9 @@
 
 Each image follows from (seed, part, index) and the other fields alone, in any process.
 
-The shape decides the class. Colors say nothing of it; textures say a little: each class prefers one kind. Objects hide
-each other, the light changes across the image, and `difficulty` sets noise, contrast, distortion and clutter.
+The shape decides the class. Colors say nothing of it; textures say something: each class prefers one kind. Objects
+hide each other and the light changes across the image. `difficulty` sets how rarely an object has its class's texture,
+and noise, contrast, distortion and clutter.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from guidedmix_core.rng import stream_seed
 
 OBJECTS = (disk, square, triangle, ring, star, cross)
 PALETTE = ((38, 42, 51), (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0))
-PREFERENCE = 0.4
-"""The share of objects that have their class's own texture; the others have any."""
 
 
 class Shapes(Dataset):
@@ -44,7 +43,10 @@ class Shapes(Dataset):
     num_val: int = Field(48, ge=1)
     num_test: int = Field(48, ge=1)
     difficulty: float = Field(
-        0.5, ge=0, le=1, description="of telling the classes apart: noise, low contrast, distortion, clutter"
+        0.5,
+        ge=0,
+        le=1,
+        description="of telling the classes apart: misleading textures, noise, low contrast, distortion, clutter",
     )
     seed: int = Field(0, ge=0, description="of the images themselves")
 
@@ -66,24 +68,24 @@ class Shapes(Dataset):
 
     def _things(self, record: Record) -> list[Thing]:
         rng = np.random.default_rng(stream_seed(self.seed, "shapes/things", record.id))
-        return [_place(self.image_size, self.difficulty, rng) for _ in range(rng.integers(5, 9))]
+        return [_place(self.image_size, self.difficulty, rng) for _ in range(rng.integers(4, 7))]
 
     def _image(self, record: Record) -> np.ndarray:
         rng = np.random.default_rng(stream_seed(self.seed, "shapes/paint", record.id))
         hard, size = self.difficulty, self.image_size
         y, x = np.mgrid[0 : size[0], 0 : size[1]].astype(np.float32)
-        ground = rng.uniform(0.15, 0.85, 3)
-        relief = (0.05 + 0.1 * hard) * texture(int(rng.integers(NUM_TEXTURES)), x, y, rng)
-        relief += 0.08 * smooth_noise(size, 6, rng)
-        image = (ground + relief[..., None] * rng.uniform(0.3, 1, 3)).astype(np.float32)
-        for _ in range(rng.poisson(5 * hard)):
+        ground = np.clip(rng.uniform(0.2, 0.8) + rng.normal(0, 0.2 * hard, 3), 0.1, 0.9)  # gray, if it is easy
+        relief = (0.02 + 0.1 * hard) * texture(int(rng.integers(NUM_TEXTURES)), x, y, rng)
+        relief += 0.06 * smooth_noise(size, 6, rng)
+        image = (ground + relief[..., None]).astype(np.float32)
+        for _ in range(rng.poisson(4 * hard)):
             _paint_bar(image, ground, x, y, rng)
         for thing in self._things(record):
             _paint_thing(image, thing, ground, hard, rng)
         tilt = (x / size[1] - 0.5) * rng.normal() + (y / size[0] - 0.5) * rng.normal()
-        light = np.exp((0.1 + 0.5 * hard) * (tilt + 0.3 * smooth_noise(size, 4, rng))).astype(np.float32)
+        light = np.exp((0.1 + 0.4 * hard) * (tilt + 0.3 * smooth_noise(size, 4, rng))).astype(np.float32)
         noise = rng.standard_normal(image.shape, np.float32)
-        image = image * (255 * light[..., None]) + noise * np.float32(255 * (0.015 + 0.07 * hard)) + np.float32(0.5)
+        image = image * (255 * light[..., None]) + noise * np.float32(255 * (0.01 + 0.06 * hard)) + np.float32(0.5)
         return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -97,7 +99,7 @@ class Thing(NamedTuple):
 
 def _place(size: tuple[int, int], hard: float, rng: np.random.Generator) -> Thing:
     kind = int(rng.integers(len(OBJECTS)))
-    radius = 0.155 * min(size) * np.exp(rng.uniform(-1, 1) * (0.2 + 0.3 * hard))
+    radius = 0.185 * min(size) * np.exp(rng.uniform(-1, 1) * (0.1 + 0.4 * hard))
     center = rng.uniform(0.05, 0.95, 2) * size
     angle, squash = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-1, 1, 2) * 0.18 * hard) / radius
     starts, stops = (
@@ -114,8 +116,8 @@ def _place(size: tuple[int, int], hard: float, rng: np.random.Generator) -> Thin
 
 def _paint_thing(image: np.ndarray, thing: Thing, ground: np.ndarray, hard: float, rng: np.random.Generator) -> None:
     color = _color_apart(ground, 0.5 - 0.3 * hard, rng)
-    other = np.clip(color + rng.normal(0, 0.15 + 0.15 * hard, 3), 0, 1)
-    kind = thing.kind if rng.random() < PREFERENCE else int(rng.integers(NUM_TEXTURES))
+    other = np.clip(color + rng.choice([-1, 1]) * rng.uniform(0.2, 0.5, 3), 0, 1)
+    kind = thing.kind if rng.random() < 0.9 - 0.6 * hard else int(rng.integers(NUM_TEXTURES))
     y, x = np.mgrid[thing.window].astype(np.float32)
     share = 0.5 + 0.5 * texture(kind, x, y, rng)
     _paint(image[thing.window], thing.outside, color + share[..., None] * (other - color))
@@ -126,7 +128,7 @@ def _paint_bar(image: np.ndarray, ground: np.ndarray, x: Map, y: Map, rng: np.ra
     angle, width = rng.uniform(0, np.pi), rng.uniform(0.6, 2.0)
     place = rng.uniform(0, 1, 2) * x.shape
     across = (y - place[0]) * np.cos(angle) - (x - place[1]) * np.sin(angle)
-    _paint(image, np.abs(across) - width, _color_apart(ground, 0.2, rng))
+    _paint(image, np.abs(across) - width, np.clip(ground + rng.normal(0, 0.2, 3), 0, 1))
 
 
 def _paint(image: np.ndarray, outside: Map, color: np.ndarray) -> None:

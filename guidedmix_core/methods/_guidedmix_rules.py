@@ -22,7 +22,7 @@ def contradictions(method: GuidedMix) -> Iterator[str]:
         yield "method.decouple.subtract=truth: a mask has no logits; use method.decouple.kind: probability"
     if method.mix.level == "none":
         if method.direction == "plain_teaches" or method.ema is not None:
-            yield "method.mix.level=none: there is no mixed branch, as method.direction: plain_teaches and method.ema need"
+            yield "method.mix.level=none: no mixed branch, as method.direction: plain_teaches and method.ema need it"
         return
     if method.pairing.mode == "class_prob_l2" and is_off(method.pairing.alignment_weight):
         yield "method.pairing.alignment_weight=0: class_prob_l2 would compare an untrained classifier"

@@ -185,13 +185,14 @@ class GuidedMix(Method):
             (guide,) = see(nets.student, [pool.image[index].to(batch.image.dtype) / 255], self.mix.level)
         return guide, pool.mask[index].to(batch.mask.dtype)
 
+    @torch.no_grad()
     def _claim(self, nets: GuidedNetworks, weak: Seen, mixed: Mixed | None) -> Float[Tensor, "U K _ _"]:
         """The logits that teach."""
         if mixed is None or self.direction == "plain_teaches":
-            return self._sized(weak.logits, _size(weak.image)).detach()
+            return self._sized(weak.logits, _size(weak.image))
         if nets.teacher is None:
-            return self._decoupled(mixed).detach()
-        with torch.no_grad(), in_mode(nets.teacher, training=False):
+            return self._decoupled(mixed)
+        with in_mode(nets.teacher, training=False):
             guide, own = see(nets.teacher.student, [mixed.guide.image, weak.image], self.mix.level)
             logits = nets.teacher.mixed_logits(blend_maps(guide.maps, own.maps, mixed.lam), self.mix.level)
             return self._decoupled(Mixed(mixed.lam, guide, mixed.truth, logits))

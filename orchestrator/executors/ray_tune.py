@@ -255,8 +255,8 @@ def _start_ray() -> bool:
     return False
 
 
-def _start_ray_here(tries: int = 2) -> None:
-    """Ray gives itself 30 seconds. The first start on a cold disk or a busy machine may take longer, the second not."""
+def _start_ray_here(tries: int = 3) -> None:
+    """Ray gives its agents 15 seconds to start; from a cold disk or on a busy machine they may take longer at first."""
     for left in reversed(range(tries)):
         try:
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET)
@@ -264,7 +264,7 @@ def _start_ray_here(tries: int = 2) -> None:
         except Exception as error:  # a bare one
             if not left or "timed out during startup" not in str(error):
                 raise
-            log.warning("Ray did not start in its 30 s; once more")
+            log.warning("Ray did not start in time; once more")
 
 
 @contextmanager

@@ -155,7 +155,9 @@ def _trial_line(facts: Facts, trial: TrialRecord, metric: str) -> Line:
     points = _points(facts, trial, metric)
     last = metric_value(metric, points[-1][1]) if points else "–"
     color = svg.OTHER if trial.state == "complete" else svg.STOPPED if trial.state != "failed" else svg.REFERENCE
-    return Line(points, f"trial {trial.number}, {trial.state} at step {trial.step:,}: {last}", color, end=ENDS[trial.state])
+    return Line(
+        points, f"trial {trial.number}, {trial.state} at step {trial.step:,}: {last}", color, end=ENDS[trial.state]
+    )
 
 
 def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float, float]]:

@@ -60,25 +60,23 @@ def logarithmic(facts: Facts) -> frozenset[str]:
 
 def parallel_coordinates(facts: Facts, width: float = 1000, height: float = 400) -> Markup | None:
     """One line a trial through its parameters to the objective. None without a scored trial."""
-    paths = [path for path in facts.parameters if parameter_axis(facts, path, 0, 1)]
-    if not facts.scored or not paths:
-        return None
     top, bottom, absent = 62.0, height - 58, height - 26
+    built = {path: parameter_axis(facts, path, bottom, top) for path in facts.parameters}
+    axes = {path: axis for path, axis in built.items() if axis is not None}
+    if not axes:
+        return None
     values = [trial.objective for trial in facts.scored if trial.objective is not None]
     goal = svg.Scale(*svg.spread(values, 0.03), bottom, top)
-    at = [70 + i * (width - 160) / len(paths) for i in range(len(paths) + 1)]
-    axes = [parameter_axis(facts, path, bottom, top) for path in paths]
-    lines = [
-        _polyline(
-            facts, trial, [_height(axis, trial, path, absent) for axis, path in zip(axes, paths, strict=True)], at, goal
-        )
-        for trial in sorted(
-            facts.scored,
-            key=lambda trial: (trial is facts.best, trial.state == "complete", facts.sign * (trial.objective or 0)),
-        )
-    ]
-    parts: list[Markup] = [*lines]
-    for path, axis, x in zip(paths, axes, at, strict=False):
+    at = [70 + i * (width - 160) / len(axes) for i in range(len(axes) + 1)]
+
+    def place(trial: TrialRecord) -> tuple[bool, bool, float]:
+        return trial is facts.best, trial.state == "complete", facts.sign * (trial.objective or 0.0)
+
+    parts: list[Markup] = []
+    for trial in sorted(facts.scored, key=place):
+        heights = [axis(trial.params[path]) if path in trial.params else absent for path, axis in axes.items()]
+        parts.append(_polyline(facts, trial, heights, at, goal))
+    for (path, axis), x in zip(axes.items(), at, strict=False):
         missing = any(path not in trial.params for trial in facts.scored)
         parts.append(_upright(x, top, bottom, axis.ticks(5), facts.short[path], path, absent if missing else None))
     ticks = [
@@ -252,10 +250,6 @@ def _upright(
     if absent is not None:
         parts.append(svg.text(x, absent + 15, "not used", "tick faint", "middle"))
     return svg.tag("g", *parts, svg.text(x, top - 26, name, "name ink", "middle", path))
-
-
-def _height(axis: ParameterAxis | None, trial: TrialRecord, path: str, absent: float) -> float:
-    return absent if axis is None or path not in trial.params else axis(trial.params[path])
 
 
 def _axis_words(goal: Objective) -> Callable[[float], str]:

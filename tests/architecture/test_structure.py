@@ -15,7 +15,7 @@ SOURCES = sorted([*ROOT.glob("guidedmix_core/**/*.py"), *ROOT.glob("orchestrator
 OWNERS = {
     "ray": {"executors/ray_tune.py", "scaling.py", "jobs.py"},
     "mlflow": {"mlflow_store.py"},
-    "optuna": {"search.py", "executors/ray_tune.py", "importance.py", "report"},
+    "optuna": {"search.py", "samplers.py", "executors/ray_tune.py", "importance.py", "report"},
 }
 
 

@@ -144,10 +144,15 @@ class Murderer(Listener):
 
 
 def worker_processes() -> list[int]:
-    """Of this process's group: others may run a Ray on this machine, too."""
-    listing = subprocess.run(["ps", "-eo", "pid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listing.splitlines()]
-    return [int(pid) for pid, group, name in rows if int(group) == os.getpgrp() and name.startswith("ray::Implicit")]
+    """Descendants of this process only: others may run a Ray on this machine, too."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [
+        (int(pid), int(parent), name) for pid, parent, name in (row.split(maxsplit=2) for row in listing.splitlines())
+    ]
+    family = {os.getpid()}
+    for _ in range(3):  # this process, its raylet, the raylet's workers
+        family |= {pid for pid, parent, _ in rows if parent in family}
+    return [pid for pid, _, name in rows if pid in family and name.startswith("ray::Implicit")]
 
 
 def test_killed_drivers_and_killed_workers_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:

@@ -125,18 +125,6 @@ def test_padding_is_taught_only_if_kept(resolution: str) -> None:
     assert kept == pytest.approx([{"image": 35 / 40, "logits": 4 / 5}[resolution], 1.0])  # 5 columns of 40, 1 of 5
 
 
-def test_the_mixup_terms_share_is_what_lambda_leaves() -> None:
-    changes = {**RANDOM_PAIRS, "method.mixup_weight": 1.0, "method.mixup_threshold": 0.0}
-    config = without_normalization(run_of("guidedmix_paper", changes))
-    nets, batch = networks(config), some_batch()
-    losses = losses_of(config, nets, batch)
-    plain = nets.student(batch.unlabeled.weak).argmax(1)
-    assert losses.weights["mixup"] == 1.0
-    assert 0 < losses.terms["mixup"] < F.cross_entropy(torch.zeros(4, 5, 32, 40), plain) * 1.5
-    nothing = run_of("guidedmix_paper", {**changes, "method.mixup_threshold": 1.0})
-    assert losses_of(nothing, networks(nothing)).terms["mixup"] == 0
-
-
 def test_the_labeled_counterpart_is_a_term_of_its_own() -> None:
     config = run_of("guidedmix_official", {"method.labeled_decoupled_weight": 10.0})
     losses = losses_of(config, networks(config))

@@ -37,15 +37,18 @@ def test_the_terms_are_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
     lam, guide = 0.15, torch.tensor([2, 0, 3, 1])
     monkeypatch.setattr(guidedmix, "draw_lambda", lambda generator, cap: lam)
     monkeypatch.setattr(guidedmix, "choose_guides", lambda *choice, one_to_one: guide)
-    config = without_normalization(run_of(PRESET, {**ALL_TAUGHT, "method.mitrans.depth": 0}))
+    changes = {"method.mitrans.depth": 0, "method.mixup_weight": 1.0, "method.mixup_threshold": 0.0}
+    config = without_normalization(run_of(PRESET, {**ALL_TAUGHT, **changes}))
     nets, batch = networks(config), some_batch()
     x_m = lam * batch.image[guide] + (1 - lam) * batch.unlabeled.weak
     z_l, z_u, z_m = (nets.student(image) for image in (batch.image, batch.unlabeled.weak, x_m))
     target = ((z_m - lam * z_l[guide]) / (1 - lam)).argmax(1).masked_fill(~batch.unlabeled.valid, 255)
+    plain = z_u.argmax(1).masked_fill(~batch.unlabeled.valid, 255)
     expected = {
         "supervised": F.cross_entropy(z_l, batch.mask, ignore_index=255),
         "unlabeled": F.cross_entropy(z_u, target, ignore_index=255, reduction="sum") / target.numel(),
         "labeled_mixed": lam * F.cross_entropy(z_m, batch.mask[guide], ignore_index=255),
+        "mixup": (1 - lam) * F.cross_entropy(z_m, plain, ignore_index=255),
     }
     assert_close(losses_of(config, nets, batch).terms, expected)
 

@@ -36,6 +36,11 @@ def test_an_environment_names_code_machine_and_packages() -> None:
     assert {"time", "host", "python", "torch", "git", "command"} <= found.keys()
 
 
+def test_a_password_on_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["guidedmix", "tracking.mlflow=https://me:secret@example.org/x"])
+    assert environment("cpu")["command"] == ["guidedmix", "tracking.mlflow=https://***@example.org/x"]
+
+
 def test_a_clean_repository_has_a_commit_and_no_difference(repository: Path) -> None:
     state = git_state(repository / "code.py")
     assert state is not None
