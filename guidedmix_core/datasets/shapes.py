@@ -2,13 +2,14 @@
 
 Each image follows from (seed, part, index) and the other fields alone, in any process.
 
-The shape decides the class. Colors say nothing of it; textures say something: each class prefers one kind. Objects
-hide each other and the light changes across the image. `difficulty` sets how rarely an object has its class's texture,
-and noise, contrast, distortion and clutter.
+The shape decides the class. Hue and texture say something of it: each class prefers one of each. Objects hide each
+other and the light changes across the image. `difficulty` sets how loosely an object keeps to its class's hue and
+texture, and noise, contrast, distortion and clutter.
 """
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ class Shapes(Dataset):
         for _ in range(rng.poisson(4 * hard)):
             _paint_bar(image, ground, x, y, rng)
         for thing in self._things(record):
-            _paint_thing(image, thing, ground, hard, rng)
+            _paint_thing(image, thing, hard, rng)
         tilt = (x / size[1] - 0.5) * rng.normal() + (y / size[0] - 0.5) * rng.normal()
         light = np.exp((0.1 + 0.4 * hard) * (tilt + 0.3 * smooth_noise(size, 4, rng))).astype(np.float32)
         noise = rng.standard_normal(image.shape, np.float32)
@@ -114,8 +115,8 @@ def _place(size: tuple[int, int], hard: float, rng: np.random.Generator) -> Thin
     return Thing(kind, window, outside * np.float32(radius))
 
 
-def _paint_thing(image: np.ndarray, thing: Thing, ground: np.ndarray, hard: float, rng: np.random.Generator) -> None:
-    color = _color_apart(ground, 0.5 - 0.3 * hard, rng)
+def _paint_thing(image: np.ndarray, thing: Thing, hard: float, rng: np.random.Generator) -> None:
+    color = _color(thing.kind, hard, rng)
     other = np.clip(color + rng.choice([-1, 1]) * rng.uniform(0.2, 0.5, 3), 0, 1)
     kind = thing.kind if rng.random() < 0.9 - 0.6 * hard else int(rng.integers(NUM_TEXTURES))
     y, x = np.mgrid[thing.window].astype(np.float32)
@@ -136,8 +137,7 @@ def _paint(image: np.ndarray, outside: Map, color: np.ndarray) -> None:
     image += np.clip(0.5 - outside, 0, 1)[..., None] * (color - image)
 
 
-def _color_apart(ground: np.ndarray, distance: float, rng: np.random.Generator) -> np.ndarray:
-    """The first of eight random colors that differs enough from the ground, or the one that differs most."""
-    candidates = rng.uniform(0.05, 0.95, (8, 3))
-    apart = np.linalg.norm(candidates - ground, axis=1)
-    return candidates[np.argmax(np.minimum(apart, distance))]
+def _color(kind: int, hard: float, rng: np.random.Generator) -> np.ndarray:
+    """Each class prefers a hue; its neighbors' hues are a sixth of the circle away."""
+    hue = (kind / len(OBJECTS) + rng.normal(0, 0.02 + 0.16 * hard)) % 1
+    return np.array(hsv_to_rgb(hue, rng.uniform(0.35, 0.95), rng.uniform(0.35, 0.95)))

@@ -185,10 +185,15 @@ def _visible_record(job: Job) -> TrialRecord:
 
 
 def _group(scaling: Scaling, device: str) -> Group:
-    """A device that may be a GPU is one if the cluster has one, as for every other executor."""
-    gpus = scaling.gpus_per_worker or float(ray.cluster_resources().get("GPU", 0) > 0)
-    if device.startswith("cuda") and not gpus:
-        raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
+    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says."""
+    gpus = scaling.gpus_per_worker
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    if device.startswith("cuda"):
+        if not has_gpu:
+            raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
+        gpus = gpus or 1.0
+    elif device == "auto" and has_gpu and not gpus:
+        log.warning("the runs use the CPU though there is a GPU; scaling.gpus_per_worker=1 gives one to each")
     return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
 
 

@@ -18,6 +18,8 @@ from orchestrator.study import Objective, SearchStudy
 from orchestrator.trial import run_trial
 from tests.runs import small_run, small_tree
 
+pytestmark = pytest.mark.timeout(900)  # a group of workers starts slowly on a busy machine
+
 RUN = {
     "segmentor.norm": "none",  # a worker's BatchNorm sees its own part of the batch
     "segmentor.backbone.norm": "none",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.study import SearchStudy
 from tests.runs import small_tree
+
+pytestmark = pytest.mark.timeout(900)  # a Ray starts slowly on a busy machine
 
 POINTS = [{"optim.lr": lr} for lr in (0.01, 1e-7, 1e30)]  # learns, lags behind, diverges
 LONG = {"train.steps": 16, "evaluate.every": 4}
@@ -132,15 +135,14 @@ ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), StudyFolder(sys.argv[1]),
 
 
 class Murderer(Listener):
-    """Kills the workers of this process's Ray at the first report it hears."""
+    """Kills a worker of this process's Ray at the first report it hears."""
 
     victims = 0
 
     def trial_reported(self, record: TrialRecord, metrics: Any) -> None:
         if not self.victims:
-            self.victims = len(workers := worker_processes())
-            for worker in workers:
-                os.kill(worker, signal.SIGKILL)
+            os.kill(worker_processes()[0], signal.SIGKILL)
+            self.victims += 1
 
 
 def worker_processes() -> list[int]:
@@ -155,17 +157,18 @@ def worker_processes() -> list[int]:
     return [pid for pid, _, name in rows if pid in family and name.startswith("ray::Implicit")]
 
 
-def test_killed_drivers_and_killed_workers_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+def test_a_killed_driver_and_a_killed_worker_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     folder, whole = StudyFolder(tmp_path / "killed"), StudyFolder(tmp_path / "whole")
     driver = subprocess.Popen([sys.executable, "-c", KILLED, str(folder.path)], start_new_session=True)
     try:
         assert driver.wait() == -signal.SIGKILL
-        murderer = Murderer()  # the next start: workers of the killed driver may still be at it, these die too
+        murderer = Murderer()  # workers of the killed driver may still be at it; of the next ones, one dies too
         ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), folder, [murderer], "cpu")
     finally:
-        os.killpg(driver.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # what is left of the killed driver's Ray
+            os.killpg(driver.pid, signal.SIGKILL)
     inline.run(study_of(PAIR, **FREE), small_tree(LONG), whole, [], "cpu")
-    assert murderer.victims > 0
+    assert murderer.victims == 1
     assert outcomes(folder) == outcomes(whole)
     assert [event["number"] for event in folder.events() if event["event"] == "asked"] == [0, 1]
     assert sorted(event["number"] for event in folder.events() if event["event"] == "trial_ended") == [0, 1]
@@ -181,7 +184,7 @@ class Broken(Listener):
 def test_what_a_listener_raises_ends_the_study_and_is_no_failure_of_the_run(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path / "demo")
     with pytest.raises(OSError, match="the disk is full"):
-        ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), folder, [Broken()], "cpu")
+        ray_tune.run(study_of(PAIR), small_tree(LONG), folder, [Broken()], "cpu")
     assert {record.state for record in load_trials(folder)} == {"running"}
 
 

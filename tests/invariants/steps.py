@@ -73,9 +73,11 @@ def freeze_norm(nets: nn.Module) -> nn.Module:
     return nets
 
 
-def losses_of(config: RunConfig, nets: nn.Module, batch: Batch | None = None, step: int = LATE) -> StepLosses:
-    with ambient(config.seed, "dropout", step, 0):
-        return config.method.losses(nets, batch or some_batch(), At(config.seed, step, STEPS))
+def losses_of(
+    config: RunConfig, nets: nn.Module, batch: Batch | None = None, step: int = LATE, part: int = 0
+) -> StepLosses:
+    with ambient(config.seed, "dropout", step, part):
+        return config.method.losses(nets, batch or some_batch(), At(config.seed, step, STEPS, part))
 
 
 def gradients(loss: Tensor, nets: nn.Module) -> dict[str, Tensor | None]:

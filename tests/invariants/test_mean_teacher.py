@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from guidedmix_core.errors import ConfigError
+from guidedmix_core.mixing import classmix_regions, cutmix_boxes
 from guidedmix_core.rng import At
 from tests.invariants.steps import (
+    LATE,
     STEPS,
     gradients,
     losses_of,
@@ -96,12 +98,25 @@ def test_a_fraction_scales_the_mean_over_all_pixels(loss: str) -> None:
 
 
 @pytest.mark.parametrize("mixer", ["cutmix", "classmix"])
-def test_mixing_changes_the_lesson(mixer: str) -> None:
-    plain, mixed = (
-        losses_of(config, networks(config)).terms["unlabeled"]
-        for config in (run_of("mean_teacher", {**PLAIN, "method.mixer": name}) for name in ("none", mixer))
+def test_image_and_pseudo_mask_are_mixed_alike(mixer: str) -> None:
+    changes = {"method.mixer": mixer, "method.threshold": 0.0, "method.cutmix.probability": 1.0}
+    config = without_normalization(run_of("mean_teacher", changes))
+    nets, batch, partner = networks(config), some_batch(), [1, 2, 3, 0]
+    label, strong, valid = (
+        nets.teacher(batch.unlabeled.weak).argmax(1),
+        batch.unlabeled.strong[0],
+        batch.unlabeled.valid,
     )
-    assert plain != mixed
+    region = {
+        "cutmix": cutmix_boxes(At(0, LATE, STEPS).generator("cutmix"), 4, (32, 40), config.method.cutmix),
+        "classmix": classmix_regions(At(0, LATE, STEPS).generator("classmix"), label[partner]),
+    }[mixer]
+    label = label.masked_fill(~valid, 255)
+    view = torch.where(region.unsqueeze(1), strong[partner], strong)
+    target = torch.where(region, label[partner], label)
+    assert 0 < region.float().mean() < 1
+    expected = F.cross_entropy(nets.student(view), target, ignore_index=255)
+    assert_close(losses_of(config, nets, batch).terms["unlabeled"], expected)
 
 
 def test_the_result_is_the_network_asked_for() -> None:
