@@ -10,6 +10,8 @@ left out. A figure in seconds is worth little on a shared machine: quote the rat
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import statistics
 import tempfile
@@ -100,12 +102,14 @@ def _recipe(folder: Path, trials: int, health_check: str, reuse_actors: bool) ->
     clock = _Clock()
     before = os.environ.get(HEALTH_CHECK)
     os.environ[HEALTH_CHECK] = health_check
-    tune.Tuner(
+    tuner = tune.Tuner(
         tune.with_resources(trial, {"CPU": 0.01}),
         param_space={"number": tune.grid_search(list(range(trials)))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=reuse_actors),
         run_config=tune.RunConfig(name="tune", storage_path=str(folder), verbose=0, callbacks=[clock]),
-    ).fit()
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        tuner.fit()
     os.environ[HEALTH_CHECK] = before or "2.0"
     return _overheads(clock.ends, [_seconds_inside(TrialFolder(folder / str(number))) for number in clock.numbers])
 

@@ -11,17 +11,14 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from guidedmix_core import ConfigError
 from orchestrator import mlflow_run
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
-from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, shown
+from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown
 from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 STUDY_FILES = ("study.yaml", "summary.json", "report.html")
@@ -105,7 +102,8 @@ class Mirror:
         write_json(self.file, {**known, "files": self.files})
 
     def _find_runs(self) -> None:
-        parent, *others = self._parent_first(self.store.runs(self.key))
+        runs = self.store.runs(self.key)
+        parent = next((run for run in runs if run.tags["guidedmix.role"] == "study"), None)
         if parent is None:
             tags = {
                 "guidedmix.study": self.key,
@@ -116,32 +114,28 @@ class Mirror:
             self.run, self.status = self.store.create(self.folder.name, tags), "RUNNING"
             self.progress, self.files = 0, {}
         else:
-            self.run, self.status = parent.info.run_id, parent.info.status
+            self.run, self.status = parent.id, parent.status
             self.progress = self.store.last_step(parent)
         self._write()
-        for run in others:
-            self._take_up(run)
+        for run in runs:
+            if run.tags["guidedmix.role"] != "study":
+                self._take_up(run)
 
-    @staticmethod
-    def _parent_first(runs: list[Run]) -> list[Any]:
-        parents = [run for run in runs if run.data.tags["guidedmix.role"] == "study"]
-        return [*(parents[:1] or [None]), *(run for run in runs if run not in parents)]
-
-    def _take_up(self, run: Run) -> None:
+    def _take_up(self, run: StoredRun) -> None:
         """Match a run with its trial. Close it if there is no such trial, or if another run is the trial's."""
-        trial = self.folder.trial(run.data.tags["guidedmix.fingerprint"])
+        trial = self.folder.trial(run.tags["guidedmix.fingerprint"])
         noted = Cursor(**read_json(trial.mlflow)) if trial.mlflow.exists() else None
         if not trial.trial.exists() or trial.fingerprint in self.cursors:
-            if run.info.status == "RUNNING":
-                self.store.close(run.info.run_id, "KILLED")
-        elif noted is not None and noted.run_id == run.info.run_id:
+            if run.status == "RUNNING":
+                self.store.close(run.id, "KILLED")
+        elif noted is not None and noted.run_id == run.id:
             self.cursors[trial.fingerprint] = self._resumed(run, noted)
         else:  # made, but not noted before a crash
-            self.cursors[trial.fingerprint] = self._resumed(run, Cursor(run.info.run_id))
+            self.cursors[trial.fingerprint] = self._resumed(run, Cursor(run.id))
 
-    def _resumed(self, run: Run, noted: Cursor) -> Cursor:
+    def _resumed(self, run: StoredRun, noted: Cursor) -> Cursor:
         """MLflow may have accepted more than was noted before a crash."""
-        if noted.state is not None and run.info.status == STATUS.get(noted.state):
+        if noted.state is not None and run.status == STATUS.get(noted.state):
             return noted
         step = self.store.last_step(run)
         return replace(noted, cursor=max(step, noted.cursor or 0) if step else noted.cursor, state="running")
@@ -162,7 +156,7 @@ class Mirror:
     def _create(self, trial: TrialFolder, record: TrialRecord) -> Cursor:
         """An attempt that seemed to fail may have made the run."""
         if found := self.store.find(self.key, trial.fingerprint):
-            return self._accepted(trial, self._resumed(found, Cursor(found.info.run_id)))
+            return self._accepted(trial, self._resumed(found, Cursor(found.id)))
         tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {})}
         run = self.store.create(mlflow_run.run_name(record), tags, record.started)
         return self._accepted(trial, Cursor(run))
@@ -234,7 +228,9 @@ class Mirror:
         if not is_over:
             return "RUNNING"
         events = self.folder.events()
-        return "FINISHED" if events and events[-1]["event"] == "study_ended" else "KILLED"
+        if not events:  # a single run keeps no journal
+            return "FINISHED" if len(self.ended) == len(self.folder.trials()) else "KILLED"
+        return "FINISHED" if events[-1]["event"] == "study_ended" else "KILLED"
 
     def _log_progress(self) -> None:
         """The best objective after so many ended trials, and which trial has it."""
@@ -251,5 +247,11 @@ class Mirror:
         self.progress = len(ended)
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def first_line(error: BaseException) -> str:
+    """What to tell the user: the system's word if it is at the root. A message may quote the address's password."""
+    root = error
+    while inner := root.__cause__ or root.__context__:
+        root = inner
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,17 @@ PATIENCE = {
 """Retrying is the window's: MLflow's own takes minutes a request. What the user has set stays."""
 
 
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as MLflow has it."""
+
+    id: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Collection[str]
+    """Names."""
+
+
 def shown(uri: str) -> str:
     """Without user and password."""
     return re.sub(r"//[^/@]*@", "//", uri)
@@ -62,29 +74,29 @@ class MlflowStore:
         """Raises if the store does not answer."""
         self.client.get_experiment(self.experiment)
 
-    def runs(self, study: str) -> list[Run]:
+    def runs(self, study: str) -> list[StoredRun]:
         """All that carry the study's key, except those the user has deleted."""
         found, token, query = [], None, f"tags.`guidedmix.study` = '{study}'"
         while True:
             page = self.client.search_runs([self.experiment], query, page_token=token)
-            found += page
+            found += map(_stored, page)
             if not (token := page.token):
                 return found
 
-    def find(self, study: str, fingerprint: str) -> Run | None:
+    def find(self, study: str, fingerprint: str) -> StoredRun | None:
         """The run of a trial."""
         query = f"tags.`guidedmix.study` = '{study}' AND tags.`guidedmix.fingerprint` = '{fingerprint}'"
-        return next(iter(self.client.search_runs([self.experiment], query, max_results=1)), None)
+        return next(map(_stored, self.client.search_runs([self.experiment], query, max_results=1)), None)
 
     def create(self, name: str, tags: Mapping[str, str], started: str | None = None) -> str:
         """The id of a new run, RUNNING."""
         start = _milliseconds(started or now())
         return self.client.create_run(self.experiment, start_time=start, run_name=name, tags=dict(tags)).info.run_id
 
-    def last_step(self, run: Run) -> int:
+    def last_step(self, run: StoredRun) -> int:
         """The last step of which the run has metrics, 0 if of none. Not by the objective: it is logged at the end."""
-        name = next((name for name in run.data.metrics if name != "objective"), None)
-        history = self.client.get_metric_history(run.info.run_id, name) if name else []
+        name = next((name for name in run.metrics if name != "objective"), None)
+        history = self.client.get_metric_history(run.id, name) if name else []
         return max((metric.step for metric in history), default=0)
 
     def log(
@@ -163,6 +175,10 @@ def _connect(uri: str) -> MlflowClient:
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri)
+
+
+def _stored(run: Run) -> StoredRun:
+    return StoredRun(run.info.run_id, run.info.status, run.data.tags, run.data.metrics)
 
 
 def _milliseconds(time: str) -> int:

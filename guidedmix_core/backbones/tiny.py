@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from guidedmix_core.backbones import Backbone, Pyramid
 from guidedmix_core.modules.conv import Norm, conv, conv_block, normalization
 
+STRIDES = (2, 4, 8, 16)
+
 
 class Tiny(Backbone):
-    """Four stages of width, 2, 4 and 4 times width; the last three begin with a residual block."""
+    """Four stages of 1, 2, 4 and 4 times the width; the last two have a residual block."""
 
     width: int = Field(16, ge=1, description="channels at stride 2")
     output_stride: Literal[4, 8, 16] = Field(8, description="of the last map; what is not strided is dilated instead")
@@ -28,19 +30,15 @@ class _Network(Pyramid):
     def __init__(self, width: int, output_stride: int, norm: Norm) -> None:
         super().__init__()
         self.channels = (width, 2 * width, 4 * width, 4 * width)
-        self.strides = tuple(min(stride, output_stride) for stride in (2, 4, 8, 16))
-        dilations = tuple(max(1, stride // output_stride) for stride in (2, 4, 8, 16))
-        steps = [2, *(after // before for before, after in zip(self.strides, self.strides[1:], strict=False))]
-        layers = zip((3, *self.channels), self.channels, steps, dilations, strict=False)
-        first, *others = (
-            conv_block(inputs, outputs, norm=norm, stride=step, dilation=dilation)
-            for inputs, outputs, step, dilation in layers
-        )
-        residuals = (
-            Residual(outputs, dilation, norm)
-            for outputs, dilation in zip(self.channels[1:], dilations[1:], strict=True)
-        )
-        self.levels = nn.ModuleList([first, *(nn.Sequential(*pair) for pair in zip(others, residuals, strict=True))])
+        self.strides = tuple(min(stride, output_stride) for stride in STRIDES)
+        self.levels = nn.ModuleList()
+        inputs, before = 3, 1
+        for outputs, stride, undilated in zip(self.channels, self.strides, STRIDES, strict=True):
+            dilation = undilated // stride
+            enter = conv_block(inputs, outputs, norm=norm, stride=stride // before, dilation=dilation)
+            level = nn.Sequential(enter, Residual(outputs, dilation, norm)) if undilated >= 8 else enter
+            self.levels.append(level)
+            inputs, before = outputs, stride
 
     def forward(self, image: Float[Tensor, "N C H W"]) -> list[Tensor]:
         maps = []

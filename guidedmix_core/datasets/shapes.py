@@ -44,7 +44,7 @@ class Shapes(Dataset):
     num_val: int = Field(48, ge=1)
     num_test: int = Field(48, ge=1)
     difficulty: float = Field(
-        0.5,
+        0.3,
         ge=0,
         le=1,
         description="of telling the classes apart: misleading textures, noise, low contrast, distortion, clutter",

@@ -8,12 +8,11 @@ import math
 import shutil
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
-from mlflow.entities import Run
 from PIL import Image
 
 from guidedmix_core import ConfigError
@@ -23,6 +22,9 @@ from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_run import metric_name
 from orchestrator.results import load_trial
 from orchestrator.tracking import MlflowWindow, start_ui
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -101,7 +103,7 @@ def draw_panel(trial: TrialFolder) -> None:
 
 
 def runs(mirror: Mirror) -> dict[str, Run]:
-    return {run.info.run_name: run for run in mirror.store.runs(mirror.key)}
+    return {run.info.run_name: run for run in mirror.store.client.search_runs([mirror.store.experiment])}
 
 
 def steps(mirror: Mirror, name: str = "trial 0", metric: str = "val/miou") -> list[int]:
@@ -176,9 +178,9 @@ def test_a_panel_is_one_picture_side_by_side(folder: StudyFolder) -> None:
 
 def test_the_iou_of_every_class_is_a_table(folder: StudyFolder) -> None:
     end(begin(folder))
-    (mirror := Mirror(LOCAL, folder)).sync()
-    table = mirror.store.client.load_table(mirror.store.experiment, "class_iou.json")
-    assert table.to_dict("records") == [{"class": "sky", "iou": 0.75}]
+    Mirror(LOCAL, folder).sync()
+    (table,) = folder.mlflow_artifacts.glob("*/artifacts/class_iou.json")
+    assert json.loads(table.read_text()) == {"columns": ["class", "iou"], "data": [["sky", 0.75]]}
 
 
 def test_the_study_s_run_has_its_files_and_the_best_so_far(folder: StudyFolder) -> None:
@@ -211,6 +213,17 @@ def test_a_finished_study_says_so_and_an_interrupted_one_does_not(folder: StudyF
     mirror.sync()
     before = runs(mirror)["a study"].info.status
     folder.append({"event": "study_ended"})
+    mirror.sync()
+    assert (before, runs(mirror)["a study"].info.status) == ("KILLED", "FINISHED")
+
+
+def test_a_single_run_has_no_journal_and_is_finished_with_its_trial(folder: StudyFolder) -> None:
+    folder.journal.unlink()
+    trial = begin(folder)
+    mirror = Mirror(LOCAL, folder)
+    mirror.sync()
+    before = runs(mirror)["a study"].info.status
+    end(trial)
     mirror.sync()
     assert (before, runs(mirror)["a study"].info.status) == ("KILLED", "FINISHED")
 
@@ -365,7 +378,7 @@ def test_a_server_that_is_away_at_the_start_is_a_wrong_request(folder: StudyFold
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         uri = f"http://user:secret@127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(ConfigError, match=r"tracking\.mlflow=http://127.*tracking.mlflow=null") as raised:
+        with pytest.raises(ConfigError, match=r"=http://127.*: Connection refused; .*tracking\.mlflow=null") as raised:
             Mirror(uri, folder)
     assert "secret" not in str(raised.value) + (folder.path / "mlflow.json").read_text()
 
