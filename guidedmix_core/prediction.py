@@ -43,7 +43,7 @@ def load_predictor(checkpoint: Path, changes: Mapping[str, Any], device: str = "
     if foreign:
         raise ConfigError(f"{foreign[0]}: a checkpoint's {foreign[0].split('.')[0]} can't be changed; expected data, split or evaluate")
     config = build(override(config_of(state, checkpoint), changes, "command line"))
-    nets = build_networks(_without_pretrained(config), len(config.data.classes())).to(place.device)
+    nets = build_networks(config, len(config.data.classes()), pretrained=False).to(place.device)
     nets.load_state_dict(state["nets"])
     return config, config.method.predictor(nets.eval()), place.device
 
@@ -92,11 +92,3 @@ def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: to
     mask = resize(logits, image.shape[:2]).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())
 
-
-def _without_pretrained(config: RunConfig) -> RunConfig:
-    """The same architecture without looking for ImageNet weights: the checkpoint has them all."""
-    backbone = config.segmentor.backbone
-    if "weights" not in type(backbone).model_fields:
-        return config
-    plain = config.segmentor.model_copy(update={"backbone": backbone.without_weights()})
-    return config.model_copy(update={"segmentor": plain})

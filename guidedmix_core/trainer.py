@@ -88,10 +88,14 @@ class Builder:
     seed: int
     config: Segmentor
     num_classes: int
+    pretrained: bool
 
     def segmentor(self, purpose: str) -> SegmentationNetwork:
         with ambient(self.seed, "init", purpose):
-            return self.config.build(self.num_classes)
+            network = self.config.build(self.num_classes)
+        if self.pretrained:
+            self.config.backbone.load_weights(network.backbone)
+        return network
 
     def module(self, purpose: str, make: Callable[[], nn.Module]) -> nn.Module:
         with ambient(self.seed, "init", purpose):
@@ -131,7 +135,8 @@ class _Run:
     def __init__(self, config: RunConfig, place: Place, reporter: Reporter, checkpoints: Checkpoints, data: RunData) -> None:
         self.config, self.place, self.reporter, self.checkpoints, self.data = config, place, reporter, checkpoints, data
         self.method = config.method
-        self.nets = build_networks(config, len(data.classes)).to(place.device)
+        resumes = checkpoints.last.exists()
+        self.nets = build_networks(config, len(data.classes), pretrained=not resumes).to(place.device)
         if config.train.precision == "bf16" and place.device.type == "cuda":
             self.nets = self.nets.to(memory_format=torch.channels_last)
         if place.world > 1 and place.device.type == "cuda":
@@ -267,9 +272,9 @@ class _Run:
         return {"step": self.step, "nets": self.nets.state_dict(), "players": players, **rest}
 
 
-def build_networks(config: RunConfig, num_classes: int) -> nn.Module:
-    """All modules of a run, each initialized on its own stream."""
-    return config.method.networks(Builder(config.seed, config.segmentor, num_classes))
+def build_networks(config: RunConfig, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+    """All modules of a run, each initialized on its own stream. Without pretrained weights where a checkpoint brings them."""
+    return config.method.networks(Builder(config.seed, config.segmentor, num_classes, pretrained))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Pyramid(nn.Module, ABC):
 
 
 class Backbone(Component, ABC):
-    """Which network reads the image, with which weights. Building with weights that can't be found is a ConfigError, never a random start."""
+    """Which network reads the image, with which weights. Weights that can't be found are a ConfigError, never a random start."""
 
     family = "backbones"
 
@@ -41,3 +41,6 @@ class Backbone(Component, ABC):
     @abstractmethod
     def build(self) -> Pyramid:
         """A new backbone. Random weights come from torch's global generator, which the caller has put on a stream."""
+
+    def load_weights(self, pyramid: Pyramid) -> None:  # noqa: B027 - a backbone without pretrained weights has nothing to do
+        """Fill a built backbone with its pretrained weights. Not called where a checkpoint brings all weights."""

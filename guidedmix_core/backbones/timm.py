@@ -51,13 +51,17 @@ class Timm(Backbone):
         return self._colors()[1]
 
     def build(self) -> Pyramid:
-        """ConfigError if the weights can't be had, or if the model gives no maps at this output stride."""
-        network = _Network(self.model, self.output_stride)
-        if self.weights != "none":
-            find = {"hub": hub_weights, "bundled": bundled_weights}.get(self.weights)
-            source = find(self.model) if find else file_weights(self.weights)
-            load(network.maps, self.model, source, f"segmentor.backbone.weights={self.weights}")
-        return network
+        """ConfigError if the model gives no maps at this output stride."""
+        return _Network(self.model, self.output_stride)
+
+    def load_weights(self, pyramid: Pyramid) -> None:
+        """ConfigError if they can't be had, or are those of another model."""
+        if self.weights == "none":
+            return
+        assert isinstance(pyramid, _Network)
+        find = {"hub": hub_weights, "bundled": bundled_weights}.get(self.weights)
+        source = find(self.model) if find else file_weights(self.weights)
+        load(pyramid.maps, self.model, source, f"segmentor.backbone.weights={self.weights}")
 
     def _colors(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         if self.weights == "bundled":

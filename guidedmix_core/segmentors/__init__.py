@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from guidedmix_core.backbones import Backbone
+from guidedmix_core.backbones import Backbone, Pyramid
 from guidedmix_core.components import Component
 
 Maps = dict[str, Tensor]
@@ -35,6 +35,11 @@ class SegmentationNetwork(nn.Module):
     def taps(self) -> tuple[str, ...]:
         """In order of the chain, the last is `logits`."""
         return tuple(self.stages)
+
+    @property
+    def backbone(self) -> Pyramid:
+        """The part that pretrained weights fill."""
+        return self.stages["c5"].backbone
 
     def run(self, maps: Maps, *, after: str = "image", until: str = "logits") -> Maps:
         """The maps at tap `until`, from those at tap `after` (`image`: the beginning)."""

