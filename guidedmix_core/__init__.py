@@ -10,7 +10,17 @@ from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.loaders import open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
 from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
-from guidedmix_core.sources import Tree, override, parse, parse_changes, parse_value, read_run, read_yaml, resolve, search_spaces
+from guidedmix_core.sources import (
+    Tree,
+    override,
+    parse,
+    parse_changes,
+    parse_value,
+    read_run,
+    read_yaml,
+    resolve,
+    search_spaces,
+)
 from guidedmix_core.trainer import Report, Reporter, Result, train
 
 __all__ = [

@@ -38,7 +38,9 @@ class Checkpoints:
             return None
         state = read_checkpoint(self.last, device)
         if (differing := _differences(state["config"], dump(config))) != "":
-            raise ConfigError(f"{self.last}: is of another configuration ({differing}); use another folder, or remove it to start again")
+            raise ConfigError(
+                f"{self.last}: is of another configuration ({differing}); use another folder, or remove it to start again"
+            )
         return state
 
     def remove(self) -> None:
@@ -62,7 +64,9 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for a file that is cut or is no checkpoint
-        raise ConfigError(f"{path}: is damaged or no checkpoint ({type(error).__name__}); remove it to start again") from error
+        raise ConfigError(
+            f"{path}: is damaged or no checkpoint ({type(error).__name__}); remove it to start again"
+        ) from error
     if not isinstance(state, dict) or not {"config", "nets", "step"} <= state.keys():
         raise ConfigError(f"{path}: is not a checkpoint of this project; expected one that `guidedmix train` wrote")
     if state["version"] != VERSION:
@@ -87,5 +91,7 @@ def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:
 def _paths(stored: Any, wanted: Any, path: str) -> list[str]:
     if isinstance(stored, dict) and isinstance(wanted, dict):
         keys = sorted(stored.keys() | wanted.keys())
-        return [found for key in keys for found in _paths(stored.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))]
+        return [
+            found for key in keys for found in _paths(stored.get(key), wanted.get(key), f"{path}.{key}".lstrip("."))
+        ]
     return [] if stored == wanted else [f"{path}={stored!r}, not {wanted!r}"]

@@ -43,7 +43,9 @@ class Component(Config):
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         if "family" not in cls.__dict__:
             return handler(schema)
         return {"anyOf": [_named_schema(name, find(cls.family, name)) for name in names(cls.family)]}
@@ -53,7 +55,9 @@ class Component(Config):
 def names(family: str) -> tuple[str, ...]:
     """The names of a family's components, sorted: `names("methods")`."""
     package = importlib.import_module(f"guidedmix_core.{family}")
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_")))
+    return tuple(
+        sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
+    )
 
 
 @cache
@@ -105,7 +109,10 @@ def _dump(value: Component) -> dict[str, Any]:
 
 def _named_schema(name: str, component: type[Component]) -> dict[str, Any]:
     schema = inlined(component.model_json_schema())
-    schema["properties"] = {"name": {"const": name, "description": (component.__doc__ or name).strip()}, **schema.get("properties", {})}
+    schema["properties"] = {
+        "name": {"const": name, "description": (component.__doc__ or name).strip()},
+        **schema.get("properties", {}),
+    }
     schema["required"] = ["name", *schema.get("required", [])]
     return schema
 

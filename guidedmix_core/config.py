@@ -28,6 +28,8 @@ class RunConfig(Config):
     def _parts_fit(self) -> RunConfig:
         for name in ("batch_size", "unlabeled_batch_size"):
             if (size := getattr(self.train, name)) % self.train.accumulate:
-                raise ValueError(f"train.{name}={size}: expected a multiple of train.accumulate={self.train.accumulate}")
+                raise ValueError(
+                    f"train.{name}={size}: expected a multiple of train.accumulate={self.train.accumulate}"
+                )
         self.method.check(self.segmentor, self.train)
         return self

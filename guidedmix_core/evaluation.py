@@ -38,7 +38,9 @@ class Evaluation:
     counts: Int64[np.ndarray, "N K 3"]
 
 
-def evaluate(predictor: Predictor, config: RunConfig, data: RunData, device: torch.device, rank: int = 0, world: int = 1) -> Evaluation:
+def evaluate(
+    predictor: Predictor, config: RunConfig, data: RunData, device: torch.device, rank: int = 0, world: int = 1
+) -> Evaluation:
     """Every image of the evaluated part, shared out among the workers and gathered on all of them."""
     ids: list[str] = []
     counts: list[Tensor] = []
@@ -56,12 +58,16 @@ def evaluate(predictor: Predictor, config: RunConfig, data: RunData, device: tor
     return Evaluation(tuple(ids[i] for i in order), own[order])
 
 
-def predict_logits(predictor: Predictor, image: Float[Tensor, "N C H W"], config: RunConfig) -> Float[Tensor, "N K H W"]:
+def predict_logits(
+    predictor: Predictor, image: Float[Tensor, "N C H W"], config: RunConfig
+) -> Float[Tensor, "N K H W"]:
     """Logits by the run's evaluation protocol: mode, stride, flip."""
     once = _sliding if config.evaluate.mode == "sliding" else _whole
     logits = once(predictor, image, config.evaluate, config.augment.crop)
     if config.evaluate.flip:
-        logits = logits.softmax(1) + once(predictor, image.flip(-1), config.evaluate, config.augment.crop).softmax(1).flip(-1)
+        logits = logits.softmax(1) + once(predictor, image.flip(-1), config.evaluate, config.augment.crop).softmax(
+            1
+        ).flip(-1)
     return logits
 
 
@@ -88,11 +94,15 @@ def pseudo_quality(method: Method, nets: nn.Module, data: RunData, at: At, devic
     return quality.metrics(data.classes.names) if quality else {}
 
 
-def _whole(predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]) -> Float[Tensor, "N K H W"]:
+def _whole(
+    predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]
+) -> Float[Tensor, "N K H W"]:
     return predictor(image).float()
 
 
-def _sliding(predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]) -> Float[Tensor, "N K H W"]:
+def _sliding(
+    predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]
+) -> Float[Tensor, "N K H W"]:
     height, width = image.shape[-2:]
     total: Tensor | None = None
     hits = image.new_zeros(1, 1, height, width)
@@ -112,4 +122,3 @@ def _starts(length: int, window: int, stride: float) -> list[int]:
         return [0]
     step = max(1, int(window * stride))
     return [*range(0, length - window, step), length - window]
-

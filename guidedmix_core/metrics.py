@@ -55,11 +55,17 @@ class PseudoQuality:
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
-        self.sums = torch.zeros(num_classes, 4, device=device, dtype=torch.int64)  # truth, claimed and kept, right and kept, right
+        self.sums = torch.zeros(
+            num_classes, 4, device=device, dtype=torch.int64
+        )  # truth, claimed and kept, right and kept, right
         self.plain_right = torch.zeros((), device=device, dtype=torch.int64)
 
     def add(
-        self, claimed: Int[Tensor, "U H W"], kept: Bool[Tensor, "U H W"], plain: Int[Tensor, "U H W"], truth: Int[Tensor, "U H W"]
+        self,
+        claimed: Int[Tensor, "U H W"],
+        kept: Bool[Tensor, "U H W"],
+        plain: Int[Tensor, "U H W"],
+        truth: Int[Tensor, "U H W"],
     ) -> None:
         """One batch of pseudo masks against the withheld truth."""
         judged = truth != IGNORE

@@ -25,4 +25,6 @@ def make_optimizer(optim: Optim, groups: list[dict[str, Any]]) -> Optimizer:
     fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
     if optim.optimizer == "sgd":
         return torch.optim.SGD(groups, optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=fused)
-    return torch.optim.AdamW(groups, optim.lr, betas=(optim.momentum, 0.999), weight_decay=optim.weight_decay, fused=fused)
+    return torch.optim.AdamW(
+        groups, optim.lr, betas=(optim.momentum, 0.999), weight_decay=optim.weight_decay, fused=fused
+    )

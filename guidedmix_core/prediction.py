@@ -35,13 +35,17 @@ class Prediction:
     mask: UInt8[np.ndarray, "H W"]
 
 
-def load_predictor(checkpoint: Path, changes: Mapping[str, Any], device: str = "auto") -> tuple[RunConfig, Predictor, torch.device]:
+def load_predictor(
+    checkpoint: Path, changes: Mapping[str, Any], device: str = "auto"
+) -> tuple[RunConfig, Predictor, torch.device]:
     """The predictor of a checkpoint, in evaluation mode. `changes` may move data and evaluation (`data.root`, `evaluate.part`), not the networks."""
     place = Place.here(device)
     state = read_checkpoint(checkpoint, place.device)
     foreign = [path for path in changes if path.split(".")[0] not in ("data", "evaluate", "split")]
     if foreign:
-        raise ConfigError(f"{foreign[0]}: a checkpoint's {foreign[0].split('.')[0]} can't be changed; expected data, split or evaluate")
+        raise ConfigError(
+            f"{foreign[0]}: a checkpoint's {foreign[0].split('.')[0]} can't be changed; expected data, split or evaluate"
+        )
     config = build(override(config_of(state, checkpoint), changes, "command line"))
     nets = build_networks(config, len(config.data.classes()), pretrained=False).to(place.device)
     nets.load_state_dict(state["nets"])
@@ -49,7 +53,9 @@ def load_predictor(checkpoint: Path, changes: Mapping[str, Any], device: str = "
 
 
 @torch.no_grad()
-def evaluate_checkpoint(checkpoint: Path, changes: Mapping[str, Any], device: str = "auto") -> tuple[dict[str, float], Evaluation]:
+def evaluate_checkpoint(
+    checkpoint: Path, changes: Mapping[str, Any], device: str = "auto"
+) -> tuple[dict[str, float], Evaluation]:
     """(metrics, per-image counts) of a checkpoint on the evaluated part of its data set."""
     config, predictor, on = load_predictor(checkpoint, changes, device)
     data = open_data(config)
@@ -58,13 +64,17 @@ def evaluate_checkpoint(checkpoint: Path, changes: Mapping[str, Any], device: st
 
 
 @torch.no_grad()
-def predict(checkpoint: Path, images: Sequence[Path], changes: Mapping[str, Any], device: str = "auto") -> tuple[Classes, Iterator[Prediction]]:
+def predict(
+    checkpoint: Path, images: Sequence[Path], changes: Mapping[str, Any], device: str = "auto"
+) -> tuple[Classes, Iterator[Prediction]]:
     """The classes, and one prediction an image. Images are resized to `data.size` for the network, masks back."""
     config, predictor, on = load_predictor(checkpoint, changes, device)
     return config.data.classes(), (_predict_one(path, predictor, config, on) for path in images)
 
 
-def overlay_mask(image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"], classes: Classes, opacity: float = 0.5) -> UInt8[np.ndarray, "H W 3"]:
+def overlay_mask(
+    image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"], classes: Classes, opacity: float = 0.5
+) -> UInt8[np.ndarray, "H W 3"]:
     """The image with each class's color over it; ignored pixels stay as they are."""
     palette = np.zeros((256, 3), np.float32)
     palette[: len(classes)] = classes.palette
@@ -75,7 +85,9 @@ def overlay_mask(image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W
 def palette_image(mask: UInt8[np.ndarray, "H W"], classes: Classes) -> Image.Image:
     """The mask as a palette PNG: ids for programs, the data set's colors for people."""
     picture = Image.fromarray(mask)
-    picture.putpalette([channel for color in classes.palette for channel in color] + [0] * 3 * (255 - len(classes)) + [224, 224, 224])
+    picture.putpalette(
+        [channel for color in classes.palette for channel in color] + [0] * 3 * (255 - len(classes)) + [224, 224, 224]
+    )
     return picture
 
 
@@ -91,4 +103,3 @@ def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: to
     logits = predict_logits(predictor, tensor, config)
     mask = resize(logits, image.shape[:2]).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())
-

@@ -44,7 +44,10 @@ def fingerprint(config: Config) -> str:
 def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:
     """(path, value, origin) of every leaf of the resolved configuration."""
     given = tree.origins
-    return [(path, value, tree.origin(path) if _was_given(path, given) else DEFAULT) for path, value in flatten(config).items()]
+    return [
+        (path, value, tree.origin(path) if _was_given(path, given) else DEFAULT)
+        for path, value in flatten(config).items()
+    ]
 
 
 def json_schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:
@@ -92,14 +95,31 @@ def _written(value: Any) -> str:
 
 
 def _expectation(kind: str, context: Mapping[str, Any], message: str) -> str:
-    bounds = {"greater_than": ("more than", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("less than", "lt"), "less_than_equal": ("at most", "le")}
+    bounds = {
+        "greater_than": ("more than", "gt"),
+        "greater_than_equal": ("at least", "ge"),
+        "less_than": ("less than", "lt"),
+        "less_than_equal": ("at most", "le"),
+    }
     if kind in bounds:
         words, key = bounds[kind]
         return f"expected {words} {context[key]}"
     if kind == "literal_error":
         return f"expected one of {context['expected']}"
-    types = {"int_type": "an integer", "float_type": "a number", "bool_type": "true or false", "string_type": "a text", "tuple_type": "a list", "model_type": "a section of keys", "dict_type": "a section of keys"}
-    types |= {"model_attributes_type": "a section of keys", "finite_number": "a finite number", "int_from_float": "an integer"}
+    types = {
+        "int_type": "an integer",
+        "float_type": "a number",
+        "bool_type": "true or false",
+        "string_type": "a text",
+        "tuple_type": "a list",
+        "model_type": "a section of keys",
+        "dict_type": "a section of keys",
+    }
+    types |= {
+        "model_attributes_type": "a section of keys",
+        "finite_number": "a finite number",
+        "int_from_float": "an integer",
+    }
     if kind in types:
         return f"expected {types[kind]}"
     return message[0].lower() + message[1:]

@@ -14,13 +14,18 @@ class Split(Config):
     """Which training images have labels. Two lists of published ids, or a count drawn with a seed."""
 
     labeled: int | float = Field(
-        16, gt=0, description="how many training images keep their labels: a count, or a share below 1 (1.0: all of them)"
+        16,
+        gt=0,
+        description="how many training images keep their labels: a count, or a share below 1 (1.0: all of them)",
     )
     seed: int = Field(0, ge=0, description="draws the labeled images, stratified so that each class occurs when it can")
     labeled_list: str | None = Field(None, description="a published list of labeled ids; replaces `labeled` and `seed`")
-    unlabeled_list: str | None = Field(None, description="the unlabeled ids; null: every training image that is not labeled")
+    unlabeled_list: str | None = Field(
+        None, description="the unlabeled ids; null: every training image that is not labeled"
+    )
     zip_streams: bool = Field(
-        False, description="pair item i of both lists for the whole run, as the released GuidedMix-Net loader does; false: two independent streams"
+        False,
+        description="pair item i of both lists for the whole run, as the released GuidedMix-Net loader does; false: two independent streams",
     )
 
     @model_validator(mode="after")
@@ -36,13 +41,22 @@ class Augment(Config):
     """What a training image goes through, in batch on the device. The weak view is the crop; the strong one adds color and blur."""
 
     crop: Size = Field((96, 96), description="height and width of a training crop, in pixels")
-    scale: Range = Field((0.5, 2.0), description="the image is resized by a factor drawn uniformly from this range before the crop")
+    scale: Range = Field(
+        (0.5, 2.0), description="the image is resized by a factor drawn uniformly from this range before the crop"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     max_class_share: float = Field(
-        1.0, gt=0, le=1, description="redraw a labeled crop, ten times at most, while one class fills more than this share of it (mmseg's cat_max_ratio, labeled images only)"
+        1.0,
+        gt=0,
+        le=1,
+        description="redraw a labeled crop, ten times at most, while one class fills more than this share of it (mmseg's cat_max_ratio, labeled images only)",
     )
     weak_color: float = Field(0.0, ge=0, description="strength of color jitter on every view, 0: none")
-    color: float = Field(0.5, ge=0, description="strength of color jitter on the strong views (brightness, contrast, saturation; half of it for hue)")
+    color: float = Field(
+        0.5,
+        ge=0,
+        description="strength of color jitter on the strong views (brightness, contrast, saturation; half of it for hue)",
+    )
     color_probability: float = Field(0.8, ge=0, le=1, description="probability of color jitter on a strong view")
     gray: float = Field(0.2, ge=0, le=1, description="probability that a strong view is gray")
     blur: float = Field(0.5, ge=0, le=1, description="probability that a strong view is blurred, sigma 0.1-2 pixels")
@@ -52,7 +66,9 @@ class Optim(Config):
     """The optimizer of the networks and the schedule of its learning rate, counted in steps."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.01, gt=0, description="learning rate of the head; the backbone's is this times backbone_lr_factor")
+    lr: float = Field(
+        0.01, gt=0, description="learning rate of the head; the backbone's is this times backbone_lr_factor"
+    )
     backbone_lr_factor: float = Field(1.0, ge=0, description="0.1 is the head-times-ten rule of the literature")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW uses it as beta1")
     weight_decay: float = Field(1e-4, ge=0)
@@ -69,19 +85,29 @@ class Train(Config):
     steps: int = Field(2000, ge=1, description="optimizer steps")
     batch_size: int = Field(8, ge=1, description="labeled images a step, over all workers")
     unlabeled_batch_size: int = Field(8, ge=1, description="unlabeled images a step, over all workers")
-    accumulate: int = Field(1, ge=1, description="micro-batches a step: the same batch in less memory (BatchNorm sees the micro-batch)")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast and channels_last; losses stay in fp32")
+    accumulate: int = Field(
+        1, ge=1, description="micro-batches a step: the same batch in less memory (BatchNorm sees the micro-batch)"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: autocast and channels_last; losses stay in fp32"
+    )
     deterministic: bool = Field(True, description="deterministic kernels; false lets CUDA choose faster ones")
 
 
 class Evaluate(Config):
     """When and how a run is judged. Part of a result's identity."""
 
-    every: int = Field(200, ge=1, description="steps between evaluations, reports and checkpoints; the last step is always evaluated")
+    every: int = Field(
+        200, ge=1, description="steps between evaluations, reports and checkpoints; the last step is always evaluated"
+    )
     part: Literal["val", "test"] = Field("val", description="the part of the data set that is evaluated")
-    mode: Literal["whole", "sliding"] = Field("whole", description="the whole image at once, or overlapping windows of the crop size")
+    mode: Literal["whole", "sliding"] = Field(
+        "whole", description="the whole image at once, or overlapping windows of the crop size"
+    )
     stride: float = Field(2 / 3, gt=0, le=1, description="of the sliding window, as a share of the crop")
     flip: bool = Field(False, description="average the prediction with that of the mirrored image")
     batch_size: int = Field(8, ge=1, description="images of equal size evaluated at once")
-    telemetry_images: int = Field(32, ge=0, description="unlabeled images whose withheld truth judges the pseudo masks; 0: none")
+    telemetry_images: int = Field(
+        32, ge=0, description="unlabeled images whose withheld truth judges the pseudo masks; 0: none"
+    )
     panels: int = Field(4, ge=0, description="fixed validation images whose predictions are kept as pictures")

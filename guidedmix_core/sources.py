@@ -50,13 +50,30 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", "~nN"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _tag == "null" else list(_first))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), [*_first, ""] if _tag == "null" else list(_first)
+    )
 _Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(node.value, 0) if node.value.lstrip("+-")[:2] in ("0o", "0x") else int(node.value)
+    "tag:yaml.org,2002:int",
+    lambda loader, node: int(node.value, 0) if node.value.lstrip("+-")[:2] in ("0o", "0x") else int(node.value),
 )
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan").replace(".NaN", "nan").replace(".NAN", "nan")))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float",
+    lambda loader, node: float(
+        node.value.replace(".inf", "inf")
+        .replace(".Inf", "inf")
+        .replace(".INF", "inf")
+        .replace(".nan", "nan")
+        .replace(".NaN", "nan")
+        .replace(".NAN", "nan")
+    ),
+)
 
 
 def parse(text: str, name: str) -> Tree:
@@ -145,7 +162,9 @@ def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
         try:
             changes[path] = parse_value(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{assignment!r}: the value is not readable as YAML: {getattr(error, 'problem', error)}") from None
+            raise ConfigError(
+                f"{assignment!r}: the value is not readable as YAML: {getattr(error, 'problem', error)}"
+            ) from None
     return changes
 
 

@@ -75,7 +75,9 @@ class Place:
     @classmethod
     def here(cls, device: str) -> Place:
         """`auto` takes CUDA if there is one. Workers are those of torch.distributed, if it is initialized."""
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        rank, world = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        )
         if device == "auto":
             device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return cls(torch.device(device), rank, world)
@@ -132,7 +134,9 @@ def train(config: RunConfig, reporter: Reporter, checkpoints: Checkpoints, *, de
 class _Run:
     """The state of a run between its calls."""
 
-    def __init__(self, config: RunConfig, place: Place, reporter: Reporter, checkpoints: Checkpoints, data: RunData) -> None:
+    def __init__(
+        self, config: RunConfig, place: Place, reporter: Reporter, checkpoints: Checkpoints, data: RunData
+    ) -> None:
         self.config, self.place, self.reporter, self.checkpoints, self.data = config, place, reporter, checkpoints, data
         self.method = config.method
         resumes = checkpoints.last.exists()
@@ -148,7 +152,9 @@ class _Run:
         self.step = 0
         self.step_module: nn.Module = Step(self.method, self.nets)
         if place.world > 1:  # buffers are the method's own; weights are equal because gradients are
-            self.step_module = DistributedDataParallel(self.step_module, find_unused_parameters=True, broadcast_buffers=False)
+            self.step_module = DistributedDataParallel(
+                self.step_module, find_unused_parameters=True, broadcast_buffers=False
+            )
         self.sums: dict[str, Tensor] = {}
         self.first_bad = torch.tensor(torch.inf, device=place.device)  # the first step whose loss is not finite
         self.last_metrics: dict[str, float] = {}
@@ -164,7 +170,9 @@ class _Run:
             if self.step % every == 0 or self.step == steps:
                 metrics = self._read_sums(since, time.perf_counter() - started)
                 judged, values = self._evaluate()
-                report = Report(self.step, {**metrics, **values, "time/seconds": self.seconds + time.perf_counter() - started})
+                report = Report(
+                    self.step, {**metrics, **values, "time/seconds": self.seconds + time.perf_counter() - started}
+                )
                 self.seconds = report.metrics["time/seconds"]
                 stop = self._report(report)
                 since, started = self.step, time.perf_counter()
@@ -172,8 +180,20 @@ class _Run:
             judged, values = self._evaluate()
             report = Report(self.step, {**self.last_metrics, **values})
         with torch.no_grad():
-            panels = draw_panels(self.method.predictor(self.nets.eval()), self.data.panels(self.place.device), self.config)
-        return Result(self.step, steps, report.metrics, self.best, self.step < steps, self.seconds, judged.ids, judged.counts, panels)
+            panels = draw_panels(
+                self.method.predictor(self.nets.eval()), self.data.panels(self.place.device), self.config
+            )
+        return Result(
+            self.step,
+            steps,
+            report.metrics,
+            self.best,
+            self.step < steps,
+            self.seconds,
+            judged.ids,
+            judged.counts,
+            panels,
+        )
 
     def _begin(self) -> None:
         state = self.checkpoints.load_last(self.config, self.place.device)
@@ -210,7 +230,9 @@ class _Run:
         with torch.no_grad():
             self.method.after_step(self.nets, At(config.seed, self.step, config.train.steps, place.rank * accumulate))
         self.step += 1
-        self.reporter.progress(self.step, config.train.steps, {name: term.detach() for name, term in losses.terms.items()})
+        self.reporter.progress(
+            self.step, config.train.steps, {name: term.detach() for name, term in losses.terms.items()}
+        )
 
     def _set_lr(self) -> None:
         factor = lr_factor(self.config.optim, self.step, self.config.train.steps)
@@ -223,7 +245,11 @@ class _Run:
 
     def _add_to_sums(self, total: Tensor, losses: StepLosses) -> None:
         """On the device: reading a loss each step would wait for it each step."""
-        values = {"loss": total.detach(), **{name: term.detach() for name, term in losses.terms.items()}, **losses.metrics}
+        values = {
+            "loss": total.detach(),
+            **{name: term.detach() for name, term in losses.terms.items()},
+            **losses.metrics,
+        }
         for name, value in values.items():
             pair = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float)])
             self.sums[name] = self.sums[name] + pair if name in self.sums else pair
@@ -244,7 +270,9 @@ class _Run:
         place = self.place
         self.nets.eval()
         with torch.no_grad(), self._autocast():
-            judged = evaluate(self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world)
+            judged = evaluate(
+                self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world
+            )
             at = At(self.config.seed, self.step, self.config.train.steps)
             pseudo = pseudo_quality(self.method, self.nets, self.data, at, place.device)
         return judged, {**evaluation_metrics(judged.counts, self.data.classes.names), **pseudo}

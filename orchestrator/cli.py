@@ -25,8 +25,13 @@ app = typer.Typer(
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-Changes = Annotated[list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as `method.mix.lambda_max=0.3`.", show_default=False)]
-StudyDir = Annotated[Path | None, typer.Option("--study", help="The study's folder. Default: studies/NAME.", show_default=False)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as `method.mix.lambda_max=0.3`.", show_default=False),
+]
+StudyDir = Annotated[
+    Path | None, typer.Option("--study", help="The study's folder. Default: studies/NAME.", show_default=False)
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
 Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "searches"]
 
@@ -36,7 +41,12 @@ def tune(
     file: Annotated[str, typer.Argument(help="A search: `search/demo`, or a YAML file.")],
     changes: Changes = None,
     study: StudyDir = None,
-    executor: Annotated[Literal["ray_tune", "inline"], typer.Option(help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, for debugging.")] = "ray_tune",
+    executor: Annotated[
+        Literal["ray_tune", "inline"],
+        typer.Option(
+            help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, for debugging."
+        ),
+    ] = "ray_tune",
     device: Device = "auto",
 ) -> None:
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
@@ -54,13 +64,15 @@ def tune(
 
     request, base = load_study(file, changes or [])
     folder = StudyFolder(study or Path("studies") / Path(file).stem)
-    listeners = [StudyConsole(console), *tracker(request.tracking.mlflow, folder)]
+    windows = tracker(request.tracking.mlflow, folder)
     try:
-        executor_named(executor)(request, base, folder, listeners, device)
+        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
     except KeyboardInterrupt:
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
         raise typer.Exit(130) from None
     report = write_report(folder)
+    for window in windows:
+        window.catch_up()  # MLflow gets the report, too
     _print_study(folder, report)
     _exit_by_outcome(folder)
 
@@ -71,32 +83,43 @@ def train(
     changes: Changes = None,
     study: StudyDir = None,
     device: Device = "auto",
-    mlflow: Annotated[str, typer.Option(help="MLflow's tracking URI. `{study}` is the study's folder; empty: no MLflow.")] = "sqlite:///{study}/mlflow.db",
+    mlflow: Annotated[
+        str, typer.Option(help="MLflow's tracking URI. `{study}` is the study's folder; empty: no MLflow.")
+    ] = "sqlite:///{study}/mlflow.db",
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
     from orchestrator.console import RunConsole
-    from orchestrator.single import train_one
     from orchestrator.folder import StudyFolder
     from orchestrator.report import write_report
+    from orchestrator.single import train_one
     from orchestrator.tracking import tracker
 
     tree = override(read_run(base), parse_changes(changes or []), "command line")
     config = build(tree)
     folder = StudyFolder(study or Path("studies") / f"train-{Path(base).stem}-{fingerprint(config)[:8]}")
-    shown = RunConsole(console)
+    shown, windows = RunConsole(console), tracker(mlflow or None, folder)
     try:
-        record = train_one(config, base, folder, [shown, *tracker(mlflow or None, folder)], shown.progress, device)
+        record = train_one(config, base, folder, [*windows, shown], shown.progress, device)
     except KeyboardInterrupt:
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
         raise typer.Exit(130) from None
     report = write_report(folder)
+    for window in windows:
+        window.catch_up()  # MLflow gets the report, too
     if record.failure:
         errors.print(Text(f"failed ({record.failure['reason']}): {record.failure['message']}"), soft_wrap=True)
         errors.print(Text(f"traceback: {folder.trial(record.fingerprint).traceback}"), soft_wrap=True)
         raise typer.Exit(1)
     checkpoint = folder.trial(record.fingerprint).checkpoint / "best.pt"
-    _print_next({"report": str(report), "checkpoint": str(checkpoint), "look": f"guidedmix ui {folder.path}", "predict": f"guidedmix predict {checkpoint} IMAGES -o DIR"})
+    _print_next(
+        {
+            "report": str(report),
+            "checkpoint": str(checkpoint),
+            "look": f"guidedmix ui {folder.path}",
+            "predict": f"guidedmix predict {checkpoint} IMAGES -o DIR",
+        }
+    )
 
 
 @app.command()
@@ -117,7 +140,11 @@ def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], ch
 
 
 @app.command()
-def check(files: Annotated[list[str] | None, typer.Argument(help="Runs and searches; default: all in search_spaces/.", show_default=False)] = None) -> None:
+def check(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Runs and searches; default: all in search_spaces/.", show_default=False)
+    ] = None,
+) -> None:
     """Build every file, every corner of every search space, and print what is wrong. Nothing is trained, no data is opened."""
     from guidedmix_core import ConfigError
     from orchestrator.study import check_file, known_files
@@ -152,7 +179,11 @@ def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> No
 
 
 @app.command()
-def evaluate(checkpoint: Annotated[Path, typer.Argument(help="A best.pt or last.pt.")], changes: Changes = None, device: Device = "auto") -> None:
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A best.pt or last.pt.")],
+    changes: Changes = None,
+    device: Device = "auto",
+) -> None:
     """Judge a checkpoint on its data set: mIoU and the IoU of each class. `evaluate.part=test` judges the test part."""
     from guidedmix_core import evaluate_checkpoint, parse_changes
 
@@ -161,7 +192,11 @@ def evaluate(checkpoint: Annotated[Path, typer.Argument(help="A best.pt or last.
     table.add_column()
     table.add_column(justify="right")
     for path, value in metrics.items():
-        table.add_row(path.removeprefix("val/"), "absent" if value != value else f"{100 * value:.1f}", style="bold" if path == "val/miou" else "")
+        table.add_row(
+            path.removeprefix("val/"),
+            "absent" if value != value else f"{100 * value:.1f}",
+            style="bold" if path == "val/miou" else "",
+        )
     console.print(table)
     console.print(f"{len(judged.ids)} images", style="dim")
 
@@ -181,7 +216,10 @@ def predict(
 
 
 @app.command()
-def ui(study: Annotated[Path, typer.Argument(help="A study's folder.")], port: Annotated[int, typer.Option(help="Of the local server.")] = 5000) -> None:
+def ui(
+    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    port: Annotated[int, typer.Option(help="Of the local server.")] = 5000,
+) -> None:
     """Open MLflow's UI on a study; runs until interrupted."""
     from orchestrator.tracking import start_ui
 
@@ -200,7 +238,9 @@ def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> 
 
 
 @app.command()
-def schema(directory: Annotated[Path, typer.Option("--directory", help="Where the schemas go.")] = Path("search_spaces")) -> None:
+def schema(
+    directory: Annotated[Path, typer.Option("--directory", help="Where the schemas go.")] = Path("search_spaces"),
+) -> None:
     """Write the JSON Schemas with which editors complete and check the YAML files."""
     from orchestrator.schemas import write_schemas
 

@@ -59,7 +59,9 @@ class StudyConsole(Listener):
 
     def trial_ended(self, record: TrialRecord) -> None:
         self.records[record.fingerprint] = record
-        end = record.failure["message"] if record.failure else f"{self._label} {show(self.goal.metric, record.objective)}"
+        end = (
+            record.failure["message"] if record.failure else f"{self._label} {show(self.goal.metric, record.objective)}"
+        )
         self._line(record, record.state, end)
 
     def study_ended(self) -> None:
@@ -81,14 +83,23 @@ class StudyConsole(Listener):
         winner = best(records, self.goal)
         line = Text(f"{self.name}  {done} of {self.planned} done", style="bold")
         if winner:
-            line.append(f"  best {title(winner)}: {self._label} {show(self.goal.metric, winner.objective)}", style="green")
+            line.append(
+                f"  best {title(winner)}: {self._label} {show(self.goal.metric, winner.objective)}", style="green"
+            )
         if (left := self._seconds_left(records)) is not None:
             line.append(f"  about {duration(left)} left", style="dim")
         return Group(line, self._table(records))
 
     def _table(self, records: list[TrialRecord]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name, justify in (("trial", "left"), ("state", "left"), ("step", "right"), (self._label, "right"), ("time", "right"), ("parameters", "left")):
+        for name, justify in (
+            ("trial", "left"),
+            ("state", "left"),
+            ("step", "right"),
+            (self._label, "right"),
+            ("time", "right"),
+            ("parameters", "left"),
+        ):
             table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
         for record in records[-SHOWN:]:
             value = record.objective if record.objective is not None else self.values.get(record.fingerprint)
@@ -96,13 +107,22 @@ class StudyConsole(Listener):
             since = time.monotonic() - self.begun.get(record.fingerprint, time.monotonic())
             seconds = record.seconds if record.state != "running" else since
             state = Text(record.state, style=STYLES[record.state])
-            table.add_row(title(record), state, f"{step}/{record.steps}", show(self.goal.metric, value), duration(seconds), _params(record))
+            table.add_row(
+                title(record),
+                state,
+                f"{step}/{record.steps}",
+                show(self.goal.metric, value),
+                duration(seconds),
+                _params(record),
+            )
         return table
 
     def _seconds_left(self, records: list[TrialRecord]) -> float | None:
         """From the share of the work done since the start, a stopped trial counting as whole."""
         done = sum(record.state != "running" for record in records) - self.already
-        partly = sum(self.steps.get(record.fingerprint, 0) / record.steps for record in records if record.state == "running")
+        partly = sum(
+            self.steps.get(record.fingerprint, 0) / record.steps for record in records if record.state == "running"
+        )
         work, passed = done + partly, time.monotonic() - self.started
         return passed * (self.planned - self.already - work) / work if work > 0.5 else None
 
@@ -182,9 +202,20 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
     goal = objectives(folder)[0]
     sign = -1 if goal.mode == "max" else 1
     order = {"complete": 0, "stopped": 1, "failed": 2, "running": 3}
-    ranked = sorted(records, key=lambda record: (order[record.state], sign * (record.objective if record.objective is not None else 0.0)))
+    ranked = sorted(
+        records,
+        key=lambda record: (order[record.state], sign * (record.objective if record.objective is not None else 0.0)),
+    )
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name, justify in (("", "right"), ("trial", "left"), ("state", "left"), (short(goal.metric), "right"), ("steps", "right"), ("time", "right"), ("parameters", "left")):
+    for name, justify in (
+        ("", "right"),
+        ("trial", "left"),
+        ("state", "left"),
+        (short(goal.metric), "right"),
+        ("steps", "right"),
+        ("time", "right"),
+        ("parameters", "left"),
+    ):
         table.add_column(name, justify=justify, overflow="fold")
     rank = 0
     for record in ranked:
@@ -192,7 +223,14 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
         rank += is_ranked
         style = "bold" if is_ranked and rank == 1 else "dim" if record.state != "complete" else ""
         state = "reference" if record.role == "reference" and record.state == "complete" else record.state
-        cells = (str(rank) if is_ranked else "", title(record), state, show(goal.metric, record.objective), str(record.step), duration(record.seconds))
+        cells = (
+            str(rank) if is_ranked else "",
+            title(record),
+            state,
+            show(goal.metric, record.objective),
+            str(record.step),
+            duration(record.seconds),
+        )
         table.add_row(*cells, record.failure["message"] if record.failure else _params(record), style=style)
     return table
 

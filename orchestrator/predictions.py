@@ -12,13 +12,17 @@ from guidedmix_core import ConfigError, overlay_mask, palette_image, predict
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def write_predictions(checkpoint: Path, images: Sequence[Path], output: Path, device: str) -> Iterator[tuple[Path, Path]]:
+def write_predictions(
+    checkpoint: Path, images: Sequence[Path], output: Path, device: str
+) -> Iterator[tuple[Path, Path]]:
     """(image, mask file) as each is written. ConfigError if an image is not there, or two would be written to one file."""
     paths = [found for path in images for found in _images(path)]
     taken: dict[str, Path] = {}
     for path in paths:
         if (other := taken.setdefault(path.stem, path)) is not path:
-            raise ConfigError(f"{path} and {other} would both be written to {output / path.stem}.png; predict them apart")
+            raise ConfigError(
+                f"{path} and {other} would both be written to {output / path.stem}.png; predict them apart"
+            )
     classes, predictions = predict(checkpoint, paths, {}, device)
     output.mkdir(parents=True, exist_ok=True)
     for prediction in predictions:

@@ -18,7 +18,14 @@ def train_one(
 ) -> TrialRecord:
     """The run's record. It goes on where it was interrupted; a finished one is not repeated."""
     objective = Objective()
-    request = {"study": folder.name, "kind": "train", "planned": 1, "objectives": [dump(objective)], "base": base, "run": dump(config)}
+    request = {
+        "study": folder.name,
+        "kind": "train",
+        "planned": 1,
+        "objectives": [dump(objective)],
+        "base": base,
+        "run": dump(config),
+    }
     trial = folder.trial(fingerprint(config))
     with folder.running():
         folder.claim(request, trial.fingerprint)

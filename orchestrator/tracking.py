@@ -34,7 +34,7 @@ LAST_PAUSES = (1.0, 4.0)
 """Seconds before each further attempt when the study has ended."""
 
 
-def tracker(uri: str | None, folder: StudyFolder) -> list[Listener]:
+def tracker(uri: str | None, folder: StudyFolder) -> list[MlflowWindow]:
     """The listener that `tracking.mlflow` asks for: none without a URI."""
     return [] if uri is None else [MlflowWindow(uri, folder)]
 

@@ -42,5 +42,5 @@ class Backbone(Component, ABC):
     def build(self) -> Pyramid:
         """A new backbone. Random weights come from torch's global generator, which the caller has put on a stream."""
 
-    def load_weights(self, pyramid: Pyramid) -> None:  # noqa: B027 - a backbone without pretrained weights has nothing to do
+    def load_weights(self, pyramid: Pyramid) -> None:
         """Fill a built backbone with its pretrained weights. Not called where a checkpoint brings all weights."""

@@ -50,9 +50,14 @@ class Dataset(Component, ABC):
 
     family = "datasets"
 
-    size: Size | None = Field(None, description="resize every image to this height and width when it is decoded; null: as it is")
+    size: Size | None = Field(
+        None, description="resize every image to this height and width when it is decoded; null: as it is"
+    )
     unreadable_tolerance: float = Field(
-        0.0, ge=0, lt=1, description="share of a part's images that may be unreadable; they are skipped and counted. Above it: an error"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a part's images that may be unreadable; they are skipped and counted. Above it: an error",
     )
 
     @abstractmethod

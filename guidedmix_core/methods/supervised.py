@@ -13,7 +13,9 @@ from guidedmix_core.rng import At
 class Supervised(Method):
     """Cross entropy on the labeled images."""
 
-    normalize: Normalize = Field("valid", description="what the cross entropy is divided by: the pixels with a label, or all")
+    normalize: Normalize = Field(
+        "valid", description="what the cross entropy is divided by: the pixels with a label, or all"
+    )
 
     def losses(self, nets: Student, batch: Batch, at: At) -> StepLosses:
         loss = cross_entropy(nets.student(batch.image), batch.mask, normalize=self.normalize)

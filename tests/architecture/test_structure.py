@@ -54,7 +54,9 @@ def test_the_orchestrator_enters_the_core_by_its_front_door() -> None:
 
 
 def test_no_file_says_more_than_300_lines() -> None:
-    assert {str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > 300} == {}
+    assert {
+        str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > 300
+    } == {}
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
@@ -69,9 +71,13 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 def test_the_core_alone_imports_neither_ray_nor_optuna_nor_mlflow() -> None:
     code = "import sys, guidedmix_core; print(sorted({'ray', 'optuna', 'mlflow', 'orchestrator'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_help_is_printed_without_importing_torch() -> None:
     code = "import sys, orchestrator.cli; print(sorted({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -85,7 +85,12 @@ def test_every_trained_weight_gets_a_gradient_and_no_other_does(method: str) -> 
     config = run_of(method)
     nets, losses = one_step(config)
     losses.total().backward()
-    trained = {id(p) for player in config.method.players(nets, config.optim).values() for g in player.param_groups for p in g["params"]}
+    trained = {
+        id(p)
+        for player in config.method.players(nets, config.optim).values()
+        for g in player.param_groups
+        for p in g["params"]
+    }
     without = [name for name, p in nets.named_parameters() if id(p) in trained and p.grad is None]
     unasked = [name for name, p in nets.named_parameters() if id(p) not in trained and p.grad is not None]
     assert (without, unasked) == ([], [])

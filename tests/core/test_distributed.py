@@ -16,12 +16,19 @@ from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
 
-NO_BATCHNORM = {"segmentor.norm": "none", "segmentor.backbone.norm": "none", "segmentor.dropout": 0.0, "optim.optimizer": "sgd"}
+NO_BATCHNORM = {
+    "segmentor.norm": "none",
+    "segmentor.backbone.norm": "none",
+    "segmentor.dropout": 0.0,
+    "optim.optimizer": "sgd",
+}
 
 
 def work(rank: int, meeting: str, config: RunConfig, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60))
+    dist.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
+    )
     try:
         train(config, Listening(), Checkpoints(Path(folder)), device="cpu")
     finally:

@@ -99,7 +99,9 @@ def test_a_change_wins_over_the_file_and_says_where_it_came_from() -> None:
 
 
 def test_naming_another_component_starts_from_its_defaults() -> None:
-    changed = override(tree(), parse_changes(["segmentor.backbone.name=timm", "segmentor.backbone.model=resnet18"]), "command line")
+    changed = override(
+        tree(), parse_changes(["segmentor.backbone.name=timm", "segmentor.backbone.model=resnet18"]), "command line"
+    )
     assert set(changed.values["segmentor"]["backbone"]) == {"name", "model"}
 
 

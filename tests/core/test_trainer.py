@@ -90,9 +90,19 @@ def test_deterministic_kernels_are_asked_for_only_while_the_run_lasts(tmp_path: 
 
 def test_micro_batches_give_the_weights_of_the_whole_batch(tmp_path: Path) -> None:
     """Without BatchNorm, and with a loss divided by all pixels, which every micro-batch has equally many of."""
-    plain = {"segmentor.norm": "none", "segmentor.backbone.norm": "none", "segmentor.dropout": 0.0, "method.normalize": "all"}
+    plain = {
+        "segmentor.norm": "none",
+        "segmentor.backbone.norm": "none",
+        "segmentor.dropout": 0.0,
+        "method.normalize": "all",
+    }
     train(small_run({**plain, "optim.optimizer": "sgd"}), Listening(), Checkpoints(tmp_path / "whole"), device="cpu")
-    train(small_run({**plain, "optim.optimizer": "sgd", "train.accumulate": 2}), Listening(), Checkpoints(tmp_path / "cut"), device="cpu")
+    train(
+        small_run({**plain, "optim.optimizer": "sgd", "train.accumulate": 2}),
+        Listening(),
+        Checkpoints(tmp_path / "cut"),
+        device="cpu",
+    )
     whole, cut = (read_checkpoint(tmp_path / name / "last.pt")["nets"] for name in ("whole", "cut"))
     for name in whole:
         torch.testing.assert_close(whole[name], cut[name])
