@@ -39,7 +39,8 @@ class Checkpoints:
         state = read_checkpoint(self.last, device)
         if (differing := _differences(state["config"], dump(config))) != "":
             raise ConfigError(
-                f"{self.last}: is of another configuration ({differing}); use another folder, or remove it to start again"
+                f"{self.last}: is of another configuration ({differing}); use another folder, or remove it to "
+                f"start again"
             )
         return state
 

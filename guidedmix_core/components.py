@@ -1,6 +1,8 @@
-"""Components are found by their file's name: `methods/guidedmix.py` holds the one component class `method: {name: guidedmix}` names.
+"""Components are found by their file's name: `methods/guidedmix.py` holds the one component class `method: {name:
+guidedmix}` names.
 
-The folder is the registry. A family is a package whose `__init__` holds the base class; each other file without a leading
+The folder is the registry. A family is a package whose `__init__` holds the base class; each other file without a
+leading
 underscore holds one subclass of it. Adding a component is adding a file.
 """
 
@@ -19,7 +21,8 @@ from guidedmix_core.errors import ConfigError, nearest
 
 
 class Config(BaseModel):
-    """A frozen, strictly typed section of a run. Fields are the hyperparameters; nothing else decides what is trained."""
+    """A frozen, strictly typed section of a run. Fields are the hyperparameters; nothing else decides what is
+    trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 

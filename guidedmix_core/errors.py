@@ -10,7 +10,8 @@ Reason = Literal["diverged", "oom", "data", "checkpoint", "bug"]
 
 
 class ConfigError(Exception):
-    """The request is wrong. Raised before anything runs; the message names the place, the value, what was expected and the cure."""
+    """The request is wrong. Raised before anything runs; the message names the place, the value, what was expected
+    and the cure."""
 
 
 class TrialFailed(Exception):  # noqa: N818 - it is what happened to the trial

@@ -78,7 +78,8 @@ class PseudoQuality:
         self.plain_right += (judged & (plain == truth)).sum()
 
     def metrics(self, names: tuple[str, ...]) -> dict[str, float]:
-        """Coverage, precision and recall of the kept pixels, by class too, and the accuracy of target and plain prediction everywhere."""
+        """Coverage, precision and recall of the kept pixels, by class too, and the accuracy of target and plain
+        prediction everywhere."""
         sums = self.sums.tolist()
         truth, claimed, right_kept, right = self.sums.sum(0).tolist()
         metrics = {

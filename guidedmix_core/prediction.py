@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
 
+from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import config_of, read_checkpoint
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes
@@ -23,7 +24,7 @@ from guidedmix_core.metrics import evaluation_metrics
 from guidedmix_core.schema import build
 from guidedmix_core.segmentors import resize
 from guidedmix_core.sources import override
-from guidedmix_core.trainer import Place, build_networks
+from guidedmix_core.trainer import Place
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,15 @@ class Prediction:
 def load_predictor(
     checkpoint: Path, changes: Mapping[str, Any], device: str = "auto"
 ) -> tuple[RunConfig, Predictor, torch.device]:
-    """The predictor of a checkpoint, in evaluation mode. `changes` may move data and evaluation (`data.root`, `evaluate.part`), not the networks."""
+    """The predictor of a checkpoint, in evaluation mode. `changes` may move data and evaluation (`data.root`,
+    `evaluate.part`), not the networks."""
     place = Place.here(device)
     state = read_checkpoint(checkpoint, place.device)
     foreign = [path for path in changes if path.split(".")[0] not in ("data", "evaluate", "split")]
     if foreign:
         raise ConfigError(
-            f"{foreign[0]}: a checkpoint's {foreign[0].split('.')[0]} can't be changed; expected data, split or evaluate"
+            f"{foreign[0]}: a checkpoint's {foreign[0].split('.')[0]} can't be changed; expected data, split or "
+            f"evaluate"
         )
     config = build(override(config_of(state, checkpoint), changes, "command line"))
     nets = build_networks(config, len(config.data.classes()), pretrained=False).to(place.device)

@@ -29,7 +29,8 @@ def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Gene
 
 @contextmanager
 def ambient(*key: int | str, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Code that can only draw from torch's global generator (weight initialization, dropout) draws from the key's stream; the global state is restored."""
+    """Code that can only draw from torch's global generator (weight initialization, dropout) draws from the key's
+    stream; the global state is restored."""
     on_cuda = torch.device(device).type == "cuda"
     with torch.random.fork_rng([torch.device(device)] if on_cuda else [], device_type="cuda"):
         torch.default_generator.manual_seed(stream_seed(*key))
@@ -40,7 +41,8 @@ def ambient(*key: int | str, device: torch.device | str = "cpu") -> Iterator[Non
 
 @dataclass(frozen=True)
 class At:
-    """Where in the run a step is: its number, the run's length, which part of the batch, and the random streams of this place.
+    """Where in the run a step is: its number, the run's length, which part of the batch, and the random streams of
+    this place.
 
     `part` numbers the micro-batches of all workers: 0 .. workers x accumulate - 1.
     """

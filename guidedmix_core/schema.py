@@ -137,7 +137,7 @@ def _path_of(loc: tuple[int | str, ...], values: Any) -> tuple[str, list[str]]:
             break
         parts.append(str(part))
         try:
-            values = values[part]
+            values = values[part]  # pyright: ignore[reportArgumentType] - a key or an index
         except (KeyError, IndexError, TypeError):
             values = None
     return ".".join(parts), parts

@@ -25,7 +25,8 @@ class Split(Config):
     )
     zip_streams: bool = Field(
         False,
-        description="pair item i of both lists for the whole run, as the released GuidedMix-Net loader does; false: two independent streams",
+        description="pair item i of both lists for the whole run, as the released GuidedMix-Net loader does; "
+        "false: two independent streams",
     )
 
     @model_validator(mode="after")
@@ -38,7 +39,8 @@ class Split(Config):
 
 
 class Augment(Config):
-    """What a training image goes through, in batch on the device. The weak view is the crop; the strong one adds color and blur."""
+    """What a training image goes through, in batch on the device. The weak view is the crop; the strong one adds
+    color and blur."""
 
     crop: Size = Field((96, 96), description="height and width of a training crop, in pixels")
     scale: Range = Field(
@@ -49,13 +51,15 @@ class Augment(Config):
         1.0,
         gt=0,
         le=1,
-        description="redraw a labeled crop, ten times at most, while one class fills more than this share of it (mmseg's cat_max_ratio, labeled images only)",
+        description="redraw a labeled crop, ten times at most, while one class fills more than this share of it "
+        "(mmseg's cat_max_ratio, labeled images only)",
     )
     weak_color: float = Field(0.0, ge=0, description="strength of color jitter on every view, 0: none")
     color: float = Field(
         0.5,
         ge=0,
-        description="strength of color jitter on the strong views (brightness, contrast, saturation; half of it for hue)",
+        description="strength of color jitter on the strong views (brightness, contrast, saturation; half of it "
+        "for hue)",
     )
     color_probability: float = Field(0.8, ge=0, le=1, description="probability of color jitter on a strong view")
     gray: float = Field(0.2, ge=0, le=1, description="probability that a strong view is gray")

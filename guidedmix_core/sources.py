@@ -33,7 +33,8 @@ class Tree:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core schema: `on`, `off`, `yes`, `no` are words, `1e-3` is a number, a date is a word; a key given twice is an error."""
+    """YAML 1.2's core schema: `on`, `off`, `yes`, `no` are words, `1e-3` is a number, a date is a word; a key given
+    twice is an error."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - the attribute PyYAML reads
 
@@ -169,7 +170,8 @@ def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
-    """The tree with values changed at dotted paths. Names first: `data.name` makes room for the new component's own fields."""
+    """The tree with values changed at dotted paths. Names first: `data.name` makes room for the new component's own
+    fields."""
     for path in sorted(changes, key=lambda path: (not path.endswith(".name"), path.count("."))):
         values: dict[str, Any] = {}
         inner = values
@@ -182,7 +184,8 @@ def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
 
 
 def overlay(under: Tree, over: Tree) -> Tree:
-    """`over` laid on `under`, section by section. Where it names another component, the old one's fields go: the new one starts from its defaults."""
+    """`over` laid on `under`, section by section. Where it names another component, the old one's fields go: the new
+    one starts from its defaults."""
     origins = dict(under.origins)
     values = _merge(copy.deepcopy(under.values), over.values, "", origins)
     return Tree(values, {**origins, **over.origins})

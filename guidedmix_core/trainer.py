@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from guidedmix_core.batch import Batch, StepLosses
+from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, TrialFailed
@@ -25,12 +26,12 @@ from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
 from guidedmix_core.rng import At, ambient
 from guidedmix_core.schedules import lr_factor
-from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
 
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation: the number of steps done, and every metric by its path (`val/miou`, `train/loss`, `pseudo/coverage`, …)."""
+    """One evaluation: the number of steps done, and every metric by its path (`val/miou`, `train/loss`,
+    `pseudo/coverage`, …)."""
 
     step: int
     metrics: dict[str, float]
@@ -81,27 +82,6 @@ class Place:
         if device == "auto":
             device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return cls(torch.device(device), rank, world)
-
-
-@dataclass(frozen=True)
-class Builder:
-    """Builds each module on the stream of its purpose (see `methods.Build`)."""
-
-    seed: int
-    config: Segmentor
-    num_classes: int
-    pretrained: bool
-
-    def segmentor(self, purpose: str) -> SegmentationNetwork:
-        with ambient(self.seed, "init", purpose):
-            network = self.config.build(self.num_classes)
-        if self.pretrained:
-            self.config.backbone.load_weights(network.backbone)
-        return network
-
-    def module(self, purpose: str, make: Callable[[], nn.Module]) -> nn.Module:
-        with ambient(self.seed, "init", purpose):
-            return make()
 
 
 class Step(nn.Module):
@@ -156,6 +136,7 @@ class _Run:
                 self.step_module, find_unused_parameters=True, broadcast_buffers=False
             )
         self.sums: dict[str, Tensor] = {}
+        self.last_losses: dict[str, Tensor] = {}
         self.first_bad = torch.tensor(torch.inf, device=place.device)  # the first step whose loss is not finite
         self.last_metrics: dict[str, float] = {}
         self.seconds = 0.0
@@ -163,37 +144,25 @@ class _Run:
     def go(self) -> Result:
         self._begin()
         steps, every = self.config.train.steps, self.config.evaluate.every
-        stop, judged = False, None
+        stop, judged, values = False, None, {}
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
             self._train_step()
             if self.step % every == 0 or self.step == steps:
                 metrics = self._read_sums(since, time.perf_counter() - started)
                 judged, values = self._evaluate()
-                report = Report(
-                    self.step, {**metrics, **values, "time/seconds": self.seconds + time.perf_counter() - started}
-                )
-                self.seconds = report.metrics["time/seconds"]
-                stop = self._report(report)
+                self.seconds += time.perf_counter() - started
+                self.last_metrics = {**metrics, **values, "time/seconds": self.seconds}
+                stop = self._report(Report(self.step, self.last_metrics))
                 since, started = self.step, time.perf_counter()
         if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
             judged, values = self._evaluate()
-            report = Report(self.step, {**self.last_metrics, **values})
         with torch.no_grad():
-            panels = draw_panels(
-                self.method.predictor(self.nets.eval()), self.data.panels(self.place.device), self.config
-            )
-        return Result(
-            self.step,
-            steps,
-            report.metrics,
-            self.best,
-            self.step < steps,
-            self.seconds,
-            judged.ids,
-            judged.counts,
-            panels,
-        )
+            predictor = self.method.predictor(self.nets.eval())
+            panels = draw_panels(predictor, self.data.panels(self.place.device), self.config)
+        metrics, stopped = {**self.last_metrics, **values}, self.step < steps
+        end = (judged.ids, judged.counts, panels)
+        return Result(self.step, steps, metrics, self.best, stopped, self.seconds, *end)
 
     def _begin(self) -> None:
         state = self.checkpoints.load_last(self.config, self.place.device)
@@ -217,8 +186,7 @@ class _Run:
             part = place.rank * accumulate + micro
             at = At(config.seed, self.step, config.train.steps, part)
             batch = self.stream.batch(self.step, part)
-            together = micro == accumulate - 1 or not isinstance(self.step_module, DistributedDataParallel)
-            with nullcontext() if together else self.step_module.no_sync():
+            with self._gradients_stay_here(micro < accumulate - 1):
                 with ambient(config.seed, "dropout", self.step, part, device=place.device), self._autocast():
                     total, losses = self.step_module(batch, at)
                 (total / accumulate).backward()
@@ -230,9 +198,12 @@ class _Run:
         with torch.no_grad():
             self.method.after_step(self.nets, At(config.seed, self.step, config.train.steps, place.rank * accumulate))
         self.step += 1
-        self.reporter.progress(
-            self.step, config.train.steps, {name: term.detach() for name, term in losses.terms.items()}
-        )
+        self.reporter.progress(self.step, config.train.steps, self.last_losses)
+
+    def _gradients_stay_here(self, until_later: bool) -> AbstractContextManager[None]:
+        """Workers exchange gradients once a step, with the last micro-batch."""
+        is_group = isinstance(self.step_module, DistributedDataParallel)
+        return self.step_module.no_sync() if is_group and until_later else nullcontext()
 
     def _set_lr(self) -> None:
         factor = lr_factor(self.config.optim, self.step, self.config.train.steps)
@@ -245,11 +216,8 @@ class _Run:
 
     def _add_to_sums(self, total: Tensor, losses: StepLosses) -> None:
         """On the device: reading a loss each step would wait for it each step."""
-        values = {
-            "loss": total.detach(),
-            **{name: term.detach() for name, term in losses.terms.items()},
-            **losses.metrics,
-        }
+        self.last_losses = {name: term.detach() for name, term in losses.terms.items()}
+        values = {"loss": total.detach(), **self.last_losses, **losses.metrics}
         for name, value in values.items():
             pair = torch.stack([value.float(), torch.ones_like(value, dtype=torch.float)])
             self.sums[name] = self.sums[name] + pair if name in self.sums else pair
@@ -298,11 +266,6 @@ class _Run:
         players = {name: player.state_dict() for name, player in self.players.items()}
         rest = {"seconds": self.seconds, "metrics": report.metrics, "best": asdict(self.best)}
         return {"step": self.step, "nets": self.nets.state_dict(), "players": players, **rest}
-
-
-def build_networks(config: RunConfig, num_classes: int, *, pretrained: bool = True) -> nn.Module:
-    """All modules of a run, each initialized on its own stream. Without pretrained weights where a checkpoint brings them."""
-    return config.method.networks(Builder(config.seed, config.segmentor, num_classes, pretrained))
 
 
 @contextmanager

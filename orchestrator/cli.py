@@ -1,4 +1,5 @@
-"""The command line: `guidedmix VERB …`. Each verb checks its request first; exit code 2 is a wrong request, 1 a run that failed."""
+"""The command line: `guidedmix VERB …`. Each verb checks its request first; exit code 2 is a wrong request, 1 a run
+that failed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Search, ablate and compare semi-supervised segmentation methods around a GuidedMix-Net core.\n\n"
-    "Start with `guidedmix tune search/demo`. A change is spelled `dotted.path=value` everywhere: on the command line, in YAML, in reports.",
+    "Start with `guidedmix tune search/demo`. A change is spelled `dotted.path=value` everywhere: on the command "
+    "line, in YAML, in reports.",
 )
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -44,7 +46,8 @@ def tune(
     executor: Annotated[
         Literal["ray_tune", "inline"],
         typer.Option(
-            help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, for debugging."
+            help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, "
+            "for debugging."
         ),
     ] = "ray_tune",
     device: Device = "auto",
@@ -53,7 +56,8 @@ def tune(
 
     Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
 
-    Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`, `scaling.`, `tracking.` and `objective.` go to the search itself.
+    Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
+    `scaling.`, `tracking.` and `objective.` go to the search itself.
     """
     from orchestrator.console import StudyConsole
     from orchestrator.executors import executor_named
@@ -145,9 +149,10 @@ def check(
         list[str] | None, typer.Argument(help="Runs and searches; default: all in search_spaces/.", show_default=False)
     ] = None,
 ) -> None:
-    """Build every file, every corner of every search space, and print what is wrong. Nothing is trained, no data is opened."""
+    """Build every file, every corner of every search space, and print what is wrong. Nothing is trained, no data is
+    opened."""
     from guidedmix_core import ConfigError
-    from orchestrator.study import check_file, known_files
+    from orchestrator.checking import check_file, known_files
 
     wrong = 0
     for name in files or known_files():
@@ -164,7 +169,7 @@ def check(
 def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> None:
     """List the components of a family, or the runs and searches that can be named."""
     from guidedmix_core import find, names
-    from orchestrator.study import known_files
+    from orchestrator.checking import known_files
 
     if family in ("runs", "searches"):
         prefix = "base/" if family == "runs" else "search/"

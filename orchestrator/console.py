@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -92,14 +92,15 @@ class StudyConsole(Listener):
 
     def _table(self, records: list[TrialRecord]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-        for name, justify in (
+        columns: tuple[tuple[str, JustifyMethod], ...] = (
             ("trial", "left"),
             ("state", "left"),
             ("step", "right"),
             (self._label, "right"),
             ("time", "right"),
             ("parameters", "left"),
-        ):
+        )
+        for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
         for record in records[-SHOWN:]:
             value = record.objective if record.objective is not None else self.values.get(record.fingerprint)
@@ -207,7 +208,7 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
         key=lambda record: (order[record.state], sign * (record.objective if record.objective is not None else 0.0)),
     )
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name, justify in (
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("", "right"),
         ("trial", "left"),
         ("state", "left"),
@@ -215,7 +216,8 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
         ("steps", "right"),
         ("time", "right"),
         ("parameters", "left"),
-    ):
+    )
+    for name, justify in columns:
         table.add_column(name, justify=justify, overflow="fold")
     rank = 0
     for record in ranked:

@@ -15,7 +15,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 def write_predictions(
     checkpoint: Path, images: Sequence[Path], output: Path, device: str
 ) -> Iterator[tuple[Path, Path]]:
-    """(image, mask file) as each is written. ConfigError if an image is not there, or two would be written to one file."""
+    """(image, mask file) as each is written. ConfigError if an image is not there, or two would be written to one
+    file."""
     paths = [found for path in images for found in _images(path)]
     taken: dict[str, Path] = {}
     for path in paths:

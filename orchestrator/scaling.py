@@ -17,7 +17,6 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import train, tune
-from ray.actor import ActorHandle
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from guidedmix_core import RunConfig, Tree, build
@@ -101,35 +100,35 @@ def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) 
         raise RuntimeError(f"{folder.path}: failed ({record.failure['reason']}); this process is not used again")
 
 
-@ray.remote(num_cpus=0, max_restarts=0)
 class _Relay:
-    """Between rank 0 and the Tune trial: a report goes up and waits here for its decision."""
+    """An actor between rank 0 and the Tune trial: a report goes up, and its sender waits here for the decision."""
 
     def __init__(self) -> None:
-        self.reports: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self.decision: asyncio.Future[bool] = asyncio.get_event_loop().create_future()
+        self.waiting: asyncio.Queue[tuple[dict[str, Any], asyncio.Future[bool]] | None] = asyncio.Queue()
 
     async def report(self, step: int, metrics: dict[str, float]) -> bool:
-        self.decision = (
-            asyncio.get_running_loop().create_future()
-        )  # one for each: a restarted group must not read an old one
-        await self.reports.put({"step": step, "metrics": metrics})
-        return await self.decision
+        decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await self.waiting.put(({"step": step, "metrics": metrics}, decision))
+        return await decision
 
     async def next_report(self) -> dict[str, Any] | None:
         """None when the group has ended."""
-        return await self.reports.get()
+        if (entry := await self.waiting.get()) is None:
+            return None
+        report, self.undecided = entry
+        return report
 
     async def decide(self, stop: bool) -> None:
-        self.decision.set_result(stop)
+        """Of the last `next_report`. Its sender may have died meanwhile: then nobody hears."""
+        self.undecided.set_result(stop)
 
     async def end(self) -> None:
-        await self.reports.put(None)
+        await self.waiting.put(None)
 
 
 def _run_together(task: Task) -> None:
     """This process only passes on. Retries are Ray Train's, and finite: by default it would try for ever."""
-    relay = _Relay.remote()
+    relay: Any = ray.remote(num_cpus=0)(_Relay).remote()
     trainer = TorchTrainer(
         _in_group,
         train_loop_config={"task": task, "relay": relay},
@@ -166,5 +165,5 @@ def _in_group(loop: dict[str, Any]) -> None:
         follow_trial(task.config(), task.place(), device=task.group.device)
 
 
-def _report_to_relay(relay: ActorHandle, step: int, metrics: dict[str, float]) -> bool:
-    return ray.get(relay.report.remote(step, metrics))
+def _report_to_relay(relay: Any, step: int, metrics: dict[str, float]) -> bool:
+    return bool(ray.get(relay.report.remote(step, metrics)))

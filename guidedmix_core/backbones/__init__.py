@@ -25,7 +25,8 @@ class Pyramid(nn.Module, ABC):
 
 
 class Backbone(Component, ABC):
-    """Which network reads the image, with which weights. Weights that can't be found are a ConfigError, never a random start."""
+    """Which network reads the image, with which weights. Weights that can't be found are a ConfigError, never a
+    random start."""
 
     family = "backbones"
 

@@ -65,8 +65,10 @@ class Dataset(Component, ABC):
 
     @abstractmethod
     def records(self, part: Part) -> list[Record]:
-        """The part's images in a fixed order. ConfigError (with path and cure) if the folder is not as expected, an image has no mask
-        or a mask no image. Masks are not opened here, and a missing mask of a training image is an error only when it is read:
+        """The part's images in a fixed order. ConfigError (with path and cure) if the folder is not as expected, an
+        image has no mask
+        or a mask no image. Masks are not opened here, and a missing mask of a training image is an error only when it
+        is read:
         unlabeled images need none."""
 
     @abstractmethod
@@ -75,4 +77,5 @@ class Dataset(Component, ABC):
 
     @abstractmethod
     def read_mask(self, record: Record) -> UInt8[np.ndarray, "H W"]:
-        """Class ids, 255 where ignored, resized to `size` by nearest neighbor. ConfigError if it has an id that is no class."""
+        """Class ids, 255 where ignored, resized to `size` by nearest neighbor. ConfigError if it has an id that is no
+        class."""

@@ -1,6 +1,7 @@
 """The method: what is learned from labeled and unlabeled images in one step. One component a file.
 
-The loop makes the calls below and no others. A method is a frozen config: it keeps no state; what is trained, averaged or
+The loop makes the calls below and no others. A method is a frozen config: it keeps no state; what is trained,
+averaged or
 remembered lives in the module that `networks` returns (parameters and buffers), which the checkpoint saves whole.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -22,18 +23,21 @@ from guidedmix_core.rng import At
 from guidedmix_core.sections import Optim, Train
 from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
 
+Made = TypeVar("Made", bound=nn.Module)
+
 
 @runtime_checkable
 class Build(Protocol):
     """Builds modules on their own random stream, so that one more module changes nobody's initial weights."""
 
-    num_classes: int
+    @property
+    def num_classes(self) -> int: ...
 
     def segmentor(self, purpose: str) -> SegmentationNetwork:
         """A new segmentor as configured. Equal purpose, equal weights."""
         ...
 
-    def module(self, purpose: str, make: Callable[[], nn.Module]) -> nn.Module:
+    def module(self, purpose: str, make: Callable[[], Made]) -> Made:
         """Any other module, made under the stream of its purpose."""
         ...
 
@@ -94,7 +98,7 @@ class Method(Component, ABC):
 
     def predictor(self, nets: nn.Module) -> Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N K H W"]]:
         """What is evaluated: image to logits. The networks are in evaluation mode."""
-        return nets.student
+        return cast(Student, nets).student
 
     def taught(self, nets: nn.Module, batch: Batch, at: At) -> Taught | None:
         """The pseudo masks of `batch.unlabeled` as `losses` would teach them now; None if the method has none."""

@@ -94,8 +94,8 @@ class MixedBranch(Student):
         taps = self.student.taps
         maps = self._refined(maps, level)
         for tap in taps[taps.index(level) + 1 if level in taps else 0 :]:
-            own_head = self.mix_head is not None and tap in self.mix_head.taps
-            maps = (self.mix_head if own_head else self.student).stages[tap](maps)
+            head = self.student if self.mix_head is None or tap not in self.mix_head.taps else self.mix_head
+            maps = head.stages[tap](maps)
             maps = self._refined(maps, tap)
         return maps["logits"]
 

@@ -1,13 +1,14 @@
 """The segmentor: backbone, context, decoder, classifier, as a chain of named stages. One component a file.
 
-Each stage is named for the map it gives, its *tap*: `c5` (encode), `aspp`, `context`, `decoder`, `logits`. A method that mixes,
+Each stage is named for the map it gives, its *tap*: `c5` (encode), `aspp`, `context`, `decoder`, `logits`. A method
+that mixes,
 reads or refines features stops the chain at a tap and goes on from there; no hook exists.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -39,7 +40,7 @@ class SegmentationNetwork(nn.Module):
     @property
     def backbone(self) -> Pyramid:
         """The part that pretrained weights fill."""
-        return self.stages["c5"].backbone
+        return cast(Pyramid, self.stages["c5"].backbone)
 
     def run(self, maps: Maps, *, after: str = "image", until: str = "logits") -> Maps:
         """The maps at tap `until`, from those at tap `after` (`image`: the beginning)."""

@@ -21,7 +21,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
-from ray.util.placement_group import PlacementGroup, PlacementGroupID, placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from guidedmix_core import ConfigError, Tree, dump
 from orchestrator.driver import Driver, Job, driving
@@ -91,11 +91,15 @@ def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
     try:
         tuner.fit()
     except _Broken as broken:
-        raise broken.__cause__ from None
+        raise broken.error from None
 
 
 class _Broken(BaseException):  # not an Exception: Tune would take that for the trial's own
     """Carries what the driver or a listener raised through Tune's loop."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 @contextmanager
@@ -103,7 +107,7 @@ def _through_tune() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise _Broken from error
+        raise _Broken(error) from None
 
 
 class _Proposals(Searcher):
@@ -113,7 +117,7 @@ class _Proposals(Searcher):
         super().__init__()
         self._driver = driver
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         with _through_tune():
             job = self._driver.next()
             if job is not None:
@@ -266,7 +270,7 @@ def _start_ray_here(tries: int = 3) -> None:
         try:
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **QUIET)
             return
-        except Exception as error:  # a bare one
+        except Exception as error:
             if not left or "timed out during startup" not in str(error):
                 raise
             log.warning("Ray did not start in time; once more")
@@ -278,18 +282,18 @@ def _no_groups_left() -> Iterator[None]:
     before = _placement_groups()
     try:
         yield
-    finally:
         deadline = time.monotonic() + 10
         while (left := _placement_groups() - before) and time.monotonic() < deadline:
             time.sleep(0.1)
-        for group in left:
-            log.warning("placement group %s was left behind; it is removed", group)
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+        if left:
+            log.warning("%d placement groups were left behind; they are removed", len(left))
+    finally:
+        for group in _placement_groups() - before:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
 
 
 def _placement_groups() -> set[str]:
     """Those of this driver and its workers that hold or want resources: a group's id ends with that of its job."""
-    ours = ray.get_runtime_context().get_job_id()
-    return {
-        group for group, is_ in placement_group_table().items() if group.endswith(ours) and is_["state"] != "REMOVED"
-    }
+    job = ray.get_runtime_context().get_job_id()
+    alive = [group for group, entry in placement_group_table().items() if entry["state"] != "REMOVED"]
+    return {group for group in alive if group.endswith(job)}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from guidedmix_core.batch import IGNORE, Batch, StepLosses
+from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.components import names
 from guidedmix_core.config import RunConfig
@@ -16,7 +17,7 @@ from guidedmix_core.loaders import open_data
 from guidedmix_core.rng import At, ambient
 from guidedmix_core.schema import build, dump
 from guidedmix_core.sources import Tree
-from guidedmix_core.trainer import build_networks, train
+from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
 

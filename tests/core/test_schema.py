@@ -82,7 +82,7 @@ def test_a_section_that_is_missing_is_named() -> None:
 
 
 def test_a_key_given_twice_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="x.yaml:2: not readable as YAML: the key 'a' is given twice"):
+    with pytest.raises(ConfigError, match=r"x.yaml:2: not readable as YAML: the key 'a' is given twice"):
         parse("a: 1\na: 2", "x.yaml")
 
 

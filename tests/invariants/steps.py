@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from guidedmix_core.batch import Batch, StepLosses, Unlabeled
+from guidedmix_core.building import build_networks
 from guidedmix_core.config import RunConfig
 from guidedmix_core.rng import At, ambient, generator
 from guidedmix_core.schema import build, dump
 from guidedmix_core.sources import Tree, overlay, override, read_run
-from guidedmix_core.trainer import build_networks
 from tests.runs import SMALL
 
 NUM_CLASSES = 5
