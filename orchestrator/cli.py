@@ -113,7 +113,8 @@ def train(
         window.catch_up()  # MLflow gets the report, too
     if record.failure:
         errors.print(Text(f"failed ({record.failure['reason']}): {record.failure['message']}"), soft_wrap=True)
-        errors.print(Text(f"traceback: {folder.trial(record.fingerprint).traceback}"), soft_wrap=True)
+        trial = folder.trial(record.fingerprint)
+        errors.print(Text(f"traceback: {trial.traceback}; remove {trial.path} to run it again"), soft_wrap=True)
         raise typer.Exit(1)
     checkpoint = folder.trial(record.fingerprint).checkpoint / "best.pt"
     _print_next(

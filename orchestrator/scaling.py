@@ -7,6 +7,8 @@ is asked to stop ends at the very report that decided it. Nothing is ever killed
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +21,12 @@ import torch.distributed as dist
 from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from guidedmix_core import RunConfig, Tree, build
+from guidedmix_core import ConfigError, RunConfig, Tree, build
 from orchestrator.folder import TrialFolder
-from orchestrator.study import Objective
+from orchestrator.study import Objective, Scaling
 from orchestrator.trial import OnReport, follow_trial, run_trial
+
+log = logging.getLogger(__name__)
 
 RESTARTS = 2
 """How often a run goes on from its checkpoint after a process died: a lost node, the system's out-of-memory killer."""
@@ -47,6 +51,36 @@ class Group:
     def resources(self) -> dict[str, float]:
         """Of one worker."""
         return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+
+def group_of(scaling: Scaling, device: str) -> Group:
+    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says."""
+    gpus = scaling.gpus_per_worker
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    if device.startswith("cuda"):
+        if not has_gpu:
+            raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
+        gpus = gpus or 1.0
+    elif device == "auto" and has_gpu and not gpus:
+        log.warning("the runs use the CPU though there is a GPU; scaling.gpus_per_worker=1 gives one to each")
+    return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
+
+
+def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
+    """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
+    have = ray.cluster_resources()
+    need = {name: amount * group.workers for name, amount in group.resources.items()}
+    fit = min(math.floor(have.get(name, 0) / amount + 1e-6) for name, amount in need.items())
+    if fit == 0 and is_ours:
+        raise ConfigError(
+            f"scaling: a run needs {_amounts(need)} ({group.workers} workers), this machine has "
+            f"{_amounts({name: have.get(name, 0) for name in need})}; lower scaling.workers or what a worker uses"
+        )
+    return max(1, min(fit, scaling.concurrent or fit))
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guidedmix_core import RunConfig, dump, fingerprint
+from guidedmix_core import ConfigError, RunConfig, dump, fingerprint, open_data
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
 from orchestrator.provenance import environment
@@ -16,7 +16,11 @@ from orchestrator.trial import Progress, hand_out, run_trial
 def train_one(
     config: RunConfig, base: str, folder: StudyFolder, listeners: Sequence[Listener], progress: Progress, device: str
 ) -> TrialRecord:
-    """The run's record. It goes on where it was interrupted; a finished one is not repeated."""
+    """The run's record. It goes on where it was interrupted; a finished one is not repeated.
+
+    ConfigError if the request is wrong, also where only the run itself can find out: then it leaves no record.
+    """
+    open_data(config)
     objective = Objective()
     request = {
         "study": folder.name,
@@ -43,6 +47,9 @@ def train_one(
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")
+        if record.failure and record.failure["reason"] == "request":
+            trial.result.unlink()
+            raise ConfigError(record.failure["message"])
     return record
 
 

@@ -8,7 +8,6 @@ is killed at any moment loses nothing but the steps since each run's last checkp
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
@@ -29,8 +29,8 @@ from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.results import TrialRecord, load_trial
-from orchestrator.scaling import RESTARTS, Group, Task, run_task
-from orchestrator.study import Scaling, SearchStudy
+from orchestrator.scaling import RESTARTS, Group, Task, at_once, group_of, run_task
+from orchestrator.study import SearchStudy
 from orchestrator.trial import lose_trial
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run(
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
     with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, cluster() as is_ours:
-        group = _group(study.scaling, device)
+        group = group_of(study.scaling, device)
         with _no_groups_left():
             _tune(driver, group, at_once(study.scaling, group, is_ours), scratch)
 
@@ -84,7 +84,7 @@ def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[_Events(driver)],
+            callbacks=[_Events(driver), _Silence()],
             failure_config=tune.FailureConfig(max_failures=RESTARTS if is_alone else 0),  # a group has its own restarts
         ),
     )
@@ -175,6 +175,13 @@ class _Events(tune.Callback):
         return {}
 
 
+class _Silence(TrialProgressCallback):
+    """In the place of Tune's own, which prints each run that ended without a report."""
+
+    def _print(self, msg: str) -> None:
+        return
+
+
 def _visible_record(job: Job) -> TrialRecord:
     """A shared file system may show the record a while after another node wrote it."""
     deadline = time.monotonic() + PATIENCE
@@ -186,36 +193,6 @@ def _visible_record(job: Job) -> TrialRecord:
             )
         time.sleep(0.1)
     return load_trial(job.folder)
-
-
-def _group(scaling: Scaling, device: str) -> Group:
-    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says."""
-    gpus = scaling.gpus_per_worker
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
-    if device.startswith("cuda"):
-        if not has_gpu:
-            raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
-        gpus = gpus or 1.0
-    elif device == "auto" and has_gpu and not gpus:
-        log.warning("the runs use the CPU though there is a GPU; scaling.gpus_per_worker=1 gives one to each")
-    return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
-
-
-def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
-    """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
-    have = ray.cluster_resources()
-    need = {name: amount * group.workers for name, amount in group.resources.items()}
-    fit = min(math.floor(have.get(name, 0) / amount + 1e-6) for name, amount in need.items())
-    if fit == 0 and is_ours:
-        raise ConfigError(
-            f"scaling: a run needs {_amounts(need)} ({group.workers} workers), this machine has "
-            f"{_amounts({name: have.get(name, 0) for name in need})}; lower scaling.workers or what a worker uses"
-        )
-    return max(1, min(fit, scaling.concurrent or fit))
-
-
-def _amounts(resources: dict[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from orchestrator.executors import inline, ray_tune
 from orchestrator.folder import StudyFolder, read_lines
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, load_trials
+from orchestrator.scaling import Group, at_once
 from orchestrator.study import SearchStudy
 from tests.runs import small_tree
 
@@ -189,6 +190,6 @@ def test_what_a_listener_raises_ends_the_study_and_is_no_failure_of_the_run(tmp_
 
 
 def test_a_run_that_needs_more_than_this_machine_has_is_refused() -> None:
-    group = ray_tune.Group(workers=2, cpus=1000, gpus=0)
+    group = Group(workers=2, cpus=1000, gpus=0)
     with pytest.raises(ConfigError, match=r"a run needs 2000 CPU \(2 workers\), this machine has"):
-        ray_tune.at_once(study_of().scaling, group, is_ours=True)
+        at_once(study_of().scaling, group, is_ours=True)
