@@ -131,7 +131,7 @@ class _Proposals(Searcher):
         return
 
     def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("each start builds a fresh Tuner")
+        raise AssertionError("each start builds a fresh Tuner")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a snapshot that nobody reads
