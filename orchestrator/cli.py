@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Literal
 
 import typer
@@ -50,7 +51,9 @@ def tune(
             "for debugging."
         ),
     ] = "ray_tune",
-    device: Device = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
+    ] = "auto",
 ) -> None:
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
 
@@ -161,7 +164,7 @@ def check(
             console.print(Text(f"{name}: {check_file(name)}"), soft_wrap=True)
         except ConfigError as error:
             wrong += 1
-            errors.print(Text(f"{name}:\n{_indented(str(error))}", style="red"), soft_wrap=True)
+            errors.print(Text(f"{name}:\n{indent(str(error), '  ')}", style="red"), soft_wrap=True)
     if wrong:
         raise typer.Exit(2)
 
@@ -290,11 +293,3 @@ def _exit_by_outcome(folder) -> None:
     if counts["complete"] + counts["stopped"] == 0:
         errors.print("no trial ended well; see the failures in the report", style="red")
         raise typer.Exit(1)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
-
-
-if __name__ == "__main__":
-    main()

@@ -208,7 +208,7 @@ def _check_canary(job: Job, record: TrialRecord) -> None:
     if job.role != "reference" or record.failure is None or record.failure["reason"] not in UNREPAIRABLE:
         return
     raise ConfigError(
-        f"the reference {job.label!r} failed, so no trial was begun ({record.failure['reason']}: "
+        f"the reference {job.label!r} failed as every trial would ({record.failure['reason']}: "
         f"{record.failure['message']}); see {job.folder.traceback}, then remove {job.folder.path} to run it again"
     )
 
