@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.errors import ConfigError, TrialFailed
 from guidedmix_core.metrics import mean_iou
@@ -106,3 +107,13 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(tmp_path: Path) -> No
     whole, cut = (read_checkpoint(tmp_path / name / "last.pt")["nets"] for name in ("whole", "cut"))
     for name in whole:
         torch.testing.assert_close(whole[name], cut[name])
+
+
+def test_a_clipped_step_is_no_longer_than_the_norm_allows(tmp_path: Path) -> None:
+    plain = {"optim.optimizer": "sgd", "optim.lr": 1.0, "optim.momentum": 0.0, "optim.weight_decay": 0.0}
+    plain |= {"optim.schedule": "constant", "train.steps": 1, "evaluate.every": 1}
+    train(small_run({**plain, "optim.clip_norm": 0.01}), Listening(), Checkpoints(tmp_path), device="cpu")
+    start = dict(build_networks(small_run(plain), 7).named_parameters())
+    end = read_checkpoint(tmp_path / "last.pt")["nets"]
+    length = torch.stack([(end[name] - weight).detach().norm() for name, weight in start.items()]).norm()
+    assert 0 < length < 0.0101
