@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -14,3 +15,12 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GUIDEDMIX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def our_loggers_speak():
+    """Libraries that configure logging for a program of their own (alembic's fileConfig) silence loggers they don't know."""
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] in ("orchestrator", "guidedmix_core") and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate = False, True
