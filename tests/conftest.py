@@ -19,7 +19,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def our_loggers_speak():
-    """Libraries that configure logging for a program of their own (alembic's fileConfig) silence loggers they don't know."""
+    """Libraries that configure logging (alembic does) silence loggers they do not know."""
     logging.disable(logging.NOTSET)
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] in ("orchestrator", "guidedmix_core") and isinstance(logger, logging.Logger):
