@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,6 @@ class Checkpoints:
                 f"start again"
             )
         return state
-
-    def remove(self) -> None:
-        """Free the disk: the run is over and nobody will go on from it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write(self, path: Path, state: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

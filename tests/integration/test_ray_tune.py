@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from ray.util.placement_group import placement_group_table
 
 from guidedmix_core import ConfigError, Tree, build
@@ -23,6 +26,7 @@ from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.scaling import Group, at_once
 from orchestrator.study import SearchStudy
+from orchestrator.tracking import tracker
 from tests.runs import small_tree
 
 pytestmark = pytest.mark.timeout(900)  # a Ray starts slowly on a busy machine
@@ -115,13 +119,15 @@ def test_nothing_of_ray_is_left_behind(both: dict[str, tuple[StudyFolder, Diary]
 
 
 PAIR = [{"optim.lr": lr} for lr in (0.01, 0.02)]
+STORE = "sqlite:///{study}/mlflow.db"
 FREE = {"scheduler": {"name": "none"}, "scaling": {"concurrent": 2}}
 KILLED = """
 import os, signal, sys
 from orchestrator.executors import ray_tune
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
-from tests.integration.test_ray_tune import FREE, LONG, PAIR, study_of
+from orchestrator.tracking import tracker
+from tests.integration.test_ray_tune import FREE, LONG, PAIR, STORE, study_of
 from tests.runs import small_tree
 
 class Killer(Listener):
@@ -131,7 +137,8 @@ class Killer(Listener):
         if self.reports == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), StudyFolder(sys.argv[1]), [Killer()], "cpu")
+folder = StudyFolder(sys.argv[1])
+ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), folder, [*tracker(STORE, folder), Killer()], "cpu")
 """
 
 
@@ -164,7 +171,8 @@ def test_a_killed_driver_and_a_killed_worker_lose_nothing_and_repeat_nothing(tmp
     try:
         assert driver.wait() == -signal.SIGKILL
         murderer = Murderer()  # workers of the killed driver may still be at it; of the next ones, one dies too
-        ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), folder, [murderer], "cpu")
+        windows = tracker(STORE, folder)
+        ray_tune.run(study_of(PAIR, **FREE), small_tree(LONG), folder, [*windows, murderer], "cpu")
     finally:
         with suppress(ProcessLookupError):  # what is left of the killed driver's Ray
             os.killpg(driver.pid, signal.SIGKILL)
@@ -175,6 +183,24 @@ def test_a_killed_driver_and_a_killed_worker_lose_nothing_and_repeat_nothing(tmp
     assert sorted(event["number"] for event in folder.events() if event["event"] == "trial_ended") == [0, 1]
     for trial in folder.trials():
         assert [row["step"] for row in read_lines(trial.metrics)] == [4, 8, 12, 16]
+    assert statuses_in_mlflow(folder) == {"study": ["FINISHED"], "trial": ["FINISHED", "FINISHED"]}
+    assert trials_in_optuna(folder) == [(0, "COMPLETE", PAIR[0]), (1, "COMPLETE", PAIR[1])]
+
+
+def statuses_in_mlflow(folder: StudyFolder) -> dict[str, list[str]]:
+    """The status of every run there is, by role."""
+    client = MlflowClient(f"sqlite:///{folder.mlflow_db.resolve()}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found: dict[str, list[str]] = {}
+    for run in client.search_runs(experiments):
+        found.setdefault(run.data.tags["guidedmix.role"], []).append(run.info.status)
+    return found
+
+
+def trials_in_optuna(folder: StudyFolder) -> list[tuple[int, str, dict[str, float]]]:
+    storage = JournalStorage(JournalFileBackend(str(folder.optuna_journal)))
+    (study,) = storage.get_all_studies()
+    return [(trial.number, trial.state.name, trial.params) for trial in storage.get_all_trials(study._study_id)]
 
 
 class Broken(Listener):

@@ -1,0 +1,34 @@
+"""The verbs of the command line, by what they work on; what they share stands here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as `method.mix.lambda_max=0.3`.", show_default=False),
+]
+StudyDir = Annotated[
+    Path | None, typer.Option("--study", help="The study's folder. Default: studies/NAME.", show_default=False)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
+
+
+def print_next(lines: dict[str, str]) -> None:
+    """Where to look, or what to type, next."""
+    for name, value in lines.items():
+        console.print(Text.assemble((f"{name:<11}", "dim"), value), soft_wrap=True)
+
+
+def plain_table(*, header: bool = False) -> Table:
+    """Columns without lines."""
+    return Table(box=None, pad_edge=False, show_header=header, header_style="dim", padding=(0, 2, 0, 0))

@@ -1,0 +1,79 @@
+"""Verbs about what can be asked for: files, components, values. Nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import indent
+from typing import Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from orchestrator.commands import Changes, console, errors, plain_table
+
+Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "searches"]
+
+
+def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], changes: Changes = None) -> None:
+    """Print the resolved run: every value and where it came from (default, file:line, command line)."""
+    from guidedmix_core import build, explain, fingerprint, override, parse_changes, read_run
+
+    tree = override(read_run(base), parse_changes(changes or []), "command line")
+    config = build(tree)
+    table = plain_table(header=True)
+    for name in ("path", "value", "origin"):
+        table.add_column(name, overflow="fold")
+    for path, value, origin in explain(tree, config):
+        style = "dim" if origin == "default" else ""
+        table.add_row(Text(path), Text(json.dumps(value)), Text(origin), style=style)
+    console.print(table)
+    console.print(f"fingerprint {fingerprint(config)}")
+
+
+def check(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Runs and searches; default: all in search_spaces/.", show_default=False)
+    ] = None,
+) -> None:
+    """Build every file, every corner of every search space, and print what is wrong. Nothing is trained, no data is
+    opened."""
+    from guidedmix_core import ConfigError
+    from orchestrator.checking import check_file, known_files
+
+    wrong = 0
+    for name in files or known_files():
+        try:
+            console.print(Text(f"{name}: {check_file(name)}"), soft_wrap=True)
+        except ConfigError as error:
+            wrong += 1
+            errors.print(Text(f"{name}:\n{indent(str(error), '  ')}", style="red"), soft_wrap=True)
+    if wrong:
+        raise typer.Exit(2)
+
+
+def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> None:
+    """List the components of a family, or the runs and searches that can be named."""
+    from guidedmix_core import find, names
+    from orchestrator.checking import known_files
+
+    if family in ("runs", "searches"):
+        prefix = "base/" if family == "runs" else "search/"
+        for name in known_files():
+            if name.startswith(prefix):
+                console.print(name)
+        return
+    table = plain_table()
+    for name in names(family):
+        table.add_row(name, Text((find(family, name).__doc__ or "").strip().partition("\n")[0], style="dim"))
+    console.print(table)
+
+
+def schema(
+    directory: Annotated[Path, typer.Option("--directory", help="Where the schemas go.")] = Path("search_spaces"),
+) -> None:
+    """Write the JSON Schemas with which editors complete and check the YAML files."""
+    from orchestrator.schemas import write_schemas
+
+    for path in write_schemas(directory):
+        console.print(str(path))

@@ -1,0 +1,147 @@
+"""Verbs that make studies, and look at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from orchestrator.commands import Changes, Device, StudyDir, console, errors, print_next
+
+if TYPE_CHECKING:
+    from orchestrator.folder import StudyFolder
+    from orchestrator.tracking import MlflowWindow
+
+
+def tune(
+    file: Annotated[str, typer.Argument(help="A search: `search/demo`, or a YAML file.")],
+    changes: Changes = None,
+    study: StudyDir = None,
+    executor: Annotated[
+        Literal["ray_tune", "inline"],
+        typer.Option(
+            help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, "
+            "for debugging."
+        ),
+    ] = "ray_tune",
+    device: Annotated[
+        str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
+    ] = "auto",
+) -> None:
+    """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
+
+    Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
+
+    Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
+    `scaling.`, `tracking.` and `objective.` go to the search itself.
+    """
+    from orchestrator.console import StudyConsole
+    from orchestrator.executors import executor_named
+    from orchestrator.folder import StudyFolder
+    from orchestrator.study import load_study
+    from orchestrator.tracking import tracker
+
+    request, base = load_study(file, changes or [])
+    folder = StudyFolder(study or Path("studies") / Path(file).stem)
+    windows = tracker(request.tracking.mlflow, folder)
+    with _reported(folder, windows):
+        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
+    _print_study(folder)
+    _exit_by_outcome(folder)
+
+
+def train(
+    base: Annotated[str, typer.Argument(help="A run: `base/guidedmix_paper`, or a YAML file.")],
+    changes: Changes = None,
+    study: StudyDir = None,
+    device: Device = "auto",
+    mlflow: Annotated[
+        str, typer.Option(help="MLflow's tracking URI. `{study}` is the study's folder; empty: no MLflow.")
+    ] = "sqlite:///{study}/mlflow.db",
+) -> None:
+    """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
+    from guidedmix_core import build, fingerprint, override, parse_changes, read_run
+    from orchestrator.console import RunConsole
+    from orchestrator.folder import StudyFolder
+    from orchestrator.single import train_one
+    from orchestrator.tracking import tracker
+
+    tree = override(read_run(base), parse_changes(changes or []), "command line")
+    config = build(tree)
+    folder = StudyFolder(study or Path("studies") / f"train-{Path(base).stem}-{fingerprint(config)[:8]}")
+    shown, windows = RunConsole(console), tracker(mlflow or None, folder)
+    with _reported(folder, windows):
+        record = train_one(config, base, folder, [*windows, shown], shown.progress, device)
+    if record.failure:
+        errors.print(Text(f"failed ({record.failure['reason']}): {record.failure['message']}"), soft_wrap=True)
+        trial = folder.trial(record.fingerprint)
+        errors.print(Text(f"traceback: {trial.traceback}; remove {trial.path} to run it again"), soft_wrap=True)
+        raise typer.Exit(1)
+    checkpoint = folder.trial(record.fingerprint).checkpoint / "best.pt"
+    print_next(
+        {
+            "report": str(folder.report),
+            "checkpoint": str(checkpoint),
+            "look": f"guidedmix ui {folder.path}",
+            "predict": f"guidedmix predict {checkpoint} IMAGES -o DIR",
+        }
+    )
+
+
+def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
+    """Write report.html anew, from the study's folder alone; also while the study runs."""
+    from orchestrator.folder import StudyFolder
+    from orchestrator.report import write_report
+
+    folder = StudyFolder(study)
+    folder.request()
+    console.print(Text(str(write_report(folder))), soft_wrap=True)
+
+
+def ui(
+    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    port: Annotated[int, typer.Option(help="Of the local server.")] = 5000,
+) -> None:
+    """Open MLflow's UI on a study; runs until interrupted."""
+    from orchestrator.tracking import start_ui
+
+    start_ui(study, port)
+
+
+@contextmanager
+def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
+    """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
+    from orchestrator.report import write_report
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
+        raise typer.Exit(130) from None
+    write_report(folder)
+    for window in windows:
+        window.catch_up()
+
+
+def _print_study(folder: StudyFolder) -> None:
+    from orchestrator.console import leaderboard
+    from orchestrator.results import load_trials
+
+    console.print()
+    console.print(leaderboard(load_trials(folder), folder))
+    console.print()
+    own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
+    print_next({"report": str(folder.report), "MLflow": f"guidedmix ui {folder.path}", "your data": own})
+
+
+def _exit_by_outcome(folder: StudyFolder) -> None:
+    """1 if no trial of the study came to an end."""
+    counts = json.loads(folder.summary.read_text())["counts"]
+    if counts["complete"] + counts["stopped"] == 0:
+        errors.print("no trial ended well; see the failures in the report", style="red")
+        raise typer.Exit(1)
