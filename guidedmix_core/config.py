@@ -31,5 +31,5 @@ class RunConfig(Config):
                 raise ValueError(
                     f"train.{name}={size}: expected a multiple of train.accumulate={self.train.accumulate}"
                 )
-        self.method.check(self.segmentor, self.train)
+        self.method.check(self)
         return self

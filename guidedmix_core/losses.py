@@ -30,6 +30,19 @@ def cross_entropy(
     return average(loss, mask != IGNORE, normalize=normalize, weight=weight)
 
 
+def hardest(
+    logits: Float[Tensor, "N K H W"], mask: Int[Tensor, "N H W"], threshold: float, min_kept: int
+) -> Int[Tensor, "N H W"]:
+    """The mask with all but the hard pixels ignored: online hard example mining as CPS, U2PL and UniMatch have it.
+
+    Hard is a pixel whose own class has a probability of at most `threshold`, and at least the `min_kept` hardest.
+    """
+    probability = logits.detach().float().softmax(1).gather(1, mask.where(mask != IGNORE, 0).unsqueeze(1)).squeeze(1)
+    probability = probability.where(mask != IGNORE, 2.0)
+    at_least = probability.flatten().sort().values[min(min_kept, probability.numel()) - 1]
+    return mask.where(probability <= at_least.clamp(min=threshold), IGNORE)
+
+
 def soft_cross_entropy(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "N K H W"]) -> Float[Tensor, "N H W"]:
     """Cross entropy of each pixel with a distribution over the classes."""
     return -(target * logits.float().log_softmax(1)).sum(1)

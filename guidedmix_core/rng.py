@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +64,10 @@ class At:
     def shared(self, purpose: str) -> torch.Generator:
         """One stream for the whole step, equal in all parts and on all workers (CPU)."""
         return generator(self.seed, purpose, self.step)
+
+    def ambient(self, purpose: str, device: torch.device) -> AbstractContextManager[None]:
+        """This part's stream for code that draws from the global generator, such as dropout."""
+        return ambient(self.seed, purpose, self.step, self.part, device=device)
 
     def weight(self, weight: Weight) -> float:
         """The value of a weight or ramp at this step."""

@@ -80,7 +80,7 @@ class Optim(Config):
     power: float = Field(0.9, gt=0, description="of the poly schedule")
     min_lr: float = Field(0.0, ge=0, description="the learning rate at the last step, for poly and cosine")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up from zero")
-    clip_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; null: off")
+    clip_norm: float | None = Field(None, gt=0, description="clip the norm of each optimizer's gradient; null: off")
 
 
 class Train(Config):

@@ -126,7 +126,6 @@ class _Run:
         if place.world > 1 and place.device.type == "cuda":
             self.nets = nn.SyncBatchNorm.convert_sync_batchnorm(self.nets)
         self.players = self.method.players(self.nets, config.optim)
-        self.trained = [p for player in self.players.values() for group in player.param_groups for p in group["params"]]
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
         self.step = 0
@@ -191,9 +190,10 @@ class _Run:
                     total, losses = self.step_module(batch, at)
                 (total / accumulate).backward()
             self._add_to_sums(total, losses)
-        if config.optim.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.trained, config.optim.clip_norm)
         for player in self.players.values():
+            if config.optim.clip_norm is not None:
+                trained = [parameter for group in player.param_groups for parameter in group["params"]]
+                nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
             self.method.after_step(self.nets, At(config.seed, self.step, config.train.steps, place.rank * accumulate))
@@ -209,7 +209,8 @@ class _Run:
         factor = lr_factor(self.config.optim, self.step, self.config.train.steps)
         for player in self.players.values():
             for group in player.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+                if "initial_lr" in group:
+                    group["lr"] = group["initial_lr"] * factor
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")

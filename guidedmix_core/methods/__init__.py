@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,8 +20,11 @@ from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
 from guidedmix_core.components import Component
 from guidedmix_core.optimizers import backbone_and_head, make_optimizer
 from guidedmix_core.rng import At
-from guidedmix_core.sections import Optim, Train
-from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
+from guidedmix_core.sections import Optim
+from guidedmix_core.segmentors import SegmentationNetwork
+
+if TYPE_CHECKING:
+    from guidedmix_core.config import RunConfig
 
 Made = TypeVar("Made", bound=nn.Module)
 
@@ -68,7 +71,7 @@ class Method(Component, ABC):
 
     family = "methods"
 
-    def check(self, segmentor: Segmentor, train: Train) -> None:
+    def check(self, run: RunConfig) -> None:
         """ValueError, beginning with the dotted path, if the rest of the run can't serve this method."""
         return
 
@@ -81,7 +84,10 @@ class Method(Component, ABC):
         return Student(build.segmentor("student"))
 
     def players(self, nets: nn.Module, optim: Optim) -> dict[str, Optimizer]:
-        """The optimizers by name. Every parameter that requires a gradient is in exactly one."""
+        """The optimizers by name. Every parameter that requires a gradient is in exactly one.
+
+        The schedule of the learning rate scales the groups that have an `initial_lr`.
+        """
         return {"student": make_optimizer(optim, backbone_and_head(nets, optim))}
 
     def prepare(self, nets: nn.Module, labeled: Iterator[Batch]) -> None:
@@ -90,7 +96,11 @@ class Method(Component, ABC):
 
     @abstractmethod
     def losses(self, nets: nn.Module, batch: Batch, at: At) -> StepLosses:
-        """The named terms of this step. The networks are in training mode."""
+        """The named terms of this step. The networks are in training mode.
+
+        All terms are descended in one backward pass, whoever trains on them: `adversary.judge` and `detach` keep the
+        gradients of opponents apart.
+        """
 
     def after_step(self, nets: nn.Module, at: At) -> None:
         """After the optimizers' step: averages, banks."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Unlabeled, Views
 from guidedmix_core.ema import frozen_copy, in_mode, ramped, update
 from guidedmix_core.fields import Weight
-from guidedmix_core.losses import Normalize, cross_entropy
+from guidedmix_core.labeled import Labeled
 from guidedmix_core.methods import Build, Method, Taught
 from guidedmix_core.methods._guidedmix_fields import Decouple, Mix, Pairing, PseudoMask, Refine, UnlabeledLoss
 from guidedmix_core.methods._guidedmix_networks import GuidedNetworks, Mixed, MixedBranch, Scene, Seen, see
@@ -71,7 +71,7 @@ class GuidedMix(Method):
         lt=1,
         description="decay of an average of the networks that makes the pseudo masks; null: none",
     )
-    normalize: Normalize = Field("valid", description="what the labeled cross entropies are divided by; code: all")
+    labeled: Labeled = Field(Labeled(), description="also of the mixed image's labeled part; code: normalize all")
 
     @model_validator(mode="after")
     def _has_no_contradiction(self) -> GuidedMix:
@@ -79,11 +79,9 @@ class GuidedMix(Method):
             raise ValueError(problem)
         return self
 
-    def check(self, segmentor, train) -> None:
-        level = self.mix.level
-        if level in ("c5", "aspp") and level not in segmentor.taps:
-            taps = ", ".join(segmentor.taps)
-            raise ValueError(f"method.mix.level={level}: segmentor {segmentor.name!r} has no such tap; it has {taps}")
+    def check(self, run) -> None:
+        if self.mix.level in ("c5", "aspp"):
+            run.segmentor.check_tap(self.mix.level, "method.mix.level")
 
     def views(self) -> Views:
         used = any(not is_off(weight) for weight in self._guided_weights().values())
@@ -212,7 +210,7 @@ class GuidedMix(Method):
         self, nets: GuidedNetworks, labeled: Seen, batch: Batch, weights: dict[str, float]
     ) -> dict[str, Float[Tensor, ""]]:
         logits = resize(labeled.logits, _size(batch.mask))
-        terms = {"supervised": cross_entropy(logits, batch.mask, normalize=self.normalize)}
+        terms = {"supervised": self.labeled.loss(logits, batch.mask)}
         if "alignment" in weights:
             assert nets.align_head is not None
             pooled = labeled.pooled if self.pairing.align_backbone else labeled.pooled.detach()
@@ -230,14 +228,16 @@ class GuidedMix(Method):
     def _labeled_mixed(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         mixed = _some(scene.mixed)
         logits = resize(mixed.logits, _size(batch.mask))
-        return mixed.lam * cross_entropy(logits, mixed.truth, normalize=self.normalize)
+        return mixed.lam * self.labeled.loss(logits, mixed.truth)
 
     def _mixup(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         assert batch.unlabeled is not None
         mixed, size = _some(scene.mixed), _size(batch.mask)
         plain = predict_pseudo(resize(scene.weak.logits, size), batch.unlabeled.valid)
         kept = confident(plain, self.mixup_threshold).float()
-        return (1 - mixed.lam) * teach(resize(mixed.logits, size), plain, kept, loss="ce", normalize=self.normalize)
+        return (1 - mixed.lam) * teach(
+            resize(mixed.logits, size), plain, kept, loss="ce", normalize=self.labeled.normalize
+        )
 
     def _labeled_decoupled(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         mixed, size = _some(scene.mixed), _size(batch.mask)

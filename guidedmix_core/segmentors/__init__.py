@@ -1,8 +1,8 @@
 """The segmentor: backbone, context, decoder, classifier, as a chain of named stages. One component a file.
 
-Each stage is named for the map it gives, its *tap*: `c5` (encode), `aspp`, `context`, `decoder`, `logits`. A method
-that mixes,
-reads or refines features stops the chain at a tap and goes on from there; no hook exists.
+Each stage is named for the map it gives, its *tap*: `c5` (encode), `aspp`, `context`, `joined` (what the decoder
+reads), `decoder`, `logits`. A method that mixes, reads or refines features stops the chain at a tap and goes on from
+there; no hook exists.
 """
 
 from __future__ import annotations
@@ -54,6 +54,14 @@ class SegmentationNetwork(nn.Module):
         """Logits at the size of the image."""
         return resize(self.run({"image": image})["logits"], (image.shape[-2], image.shape[-1]))
 
+    def read(
+        self, image: Float[Tensor, "N C H W"], tap: str
+    ) -> tuple[Float[Tensor, "N K H W"], Float[Tensor, "N D h w"]]:
+        """Logits at the size of the image, and the map at a tap on the way to them."""
+        maps = self.run({"image": image}, until=tap)
+        logits = self.run(maps, after=tap)["logits"]
+        return resize(logits, (image.shape[-2], image.shape[-1])), maps[tap]
+
     def tail(self, after: str) -> SegmentationNetwork:
         """A network of the stages after a tap, sharing their weights with this one."""
         taps = self.taps[self.taps.index(after) + 1 :]
@@ -72,6 +80,11 @@ class Segmentor(Component, ABC):
     taps: ClassVar[tuple[str, ...]]
 
     backbone: Backbone
+
+    def check_tap(self, tap: str, path: str) -> None:
+        """ValueError, beginning with the field's dotted path, if there is no such tap."""
+        if tap not in self.taps:
+            raise ValueError(f"{path}={tap}: segmentor {self.name!r} has no such tap; it has {', '.join(self.taps)}")
 
     @abstractmethod
     def build(self, num_classes: int) -> SegmentationNetwork:

@@ -23,7 +23,7 @@ from guidedmix_core.segmentors import SegmentationNetwork, Segmentor, resize
 class DeepLabV3Plus(Segmentor):
     """ASPP on C5, then a decoder that joins the map at stride 4."""
 
-    taps: ClassVar[tuple[str, ...]] = ("c5", "aspp", "context", "decoder", "logits")
+    taps: ClassVar[tuple[str, ...]] = ("c5", "aspp", "context", "joined", "decoder", "logits")
 
     aspp_channels: int = Field(256, ge=1, description="of each branch of the ASPP, and of the context")
     dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Tuple] = Field(
@@ -38,31 +38,32 @@ class DeepLabV3Plus(Segmentor):
         backbone = self.backbone.build()
         low = low_level(backbone)
         aspp = ASPP(backbone.channels[-1], self.aspp_channels, self.dilations, self.norm)
+        joined = self.aspp_channels + self.low_level_channels
         stages = {
             "c5": Encoder(self.backbone, backbone, {"c2": low}),
             "aspp": Stage("c5", "aspp", aspp),
             "context": Stage("aspp", "context", conv_block(aspp.channels, self.aspp_channels, 1, norm=self.norm)),
-            "decoder": _Decoder(
-                backbone.channels[low], self.low_level_channels, self.aspp_channels, self.decoder_channels, self.norm
-            ),
+            "joined": _Join(backbone.channels[low], self.low_level_channels, self.norm),
+            "decoder": Stage("joined", "decoder", _fuse(joined, self.decoder_channels, self.norm)),
             "logits": Stage("decoder", "logits", Classifier(self.decoder_channels, num_classes, self.dropout)),
         }
-        widths = (backbone.channels[-1], aspp.channels, self.aspp_channels, self.decoder_channels, num_classes)
+        widths = (backbone.channels[-1], aspp.channels, self.aspp_channels, joined, self.decoder_channels, num_classes)
         return SegmentationNetwork(stages, dict(zip(self.taps, widths, strict=True)))
 
 
-class _Decoder(nn.Module):
-    """Joins the context, enlarged, with the reduced map at stride 4."""
+class _Join(nn.Module):
+    """The reduced map at stride 4 beside the context, enlarged: what the decoder reads."""
 
-    def __init__(self, low_level: int, reduced: int, context: int, channels: int, norm: Norm) -> None:
+    def __init__(self, low_level: int, reduced: int, norm: Norm) -> None:
         super().__init__()
         self.reduce = conv_block(low_level, reduced, 1, norm=norm)
-        self.fuse = nn.Sequential(
-            conv_block(context + reduced, channels, norm=norm), conv_block(channels, channels, norm=norm)
-        )
 
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"decoder": self.join(maps["context"], maps["c2"])}
+        return {"joined": self.join(maps["context"], maps["c2"])}
 
     def join(self, context: Float[Tensor, "N D h w"], c2: Float[Tensor, "N E H W"]) -> Float[Tensor, "N F H W"]:
-        return self.fuse(torch.cat([self.reduce(c2), resize(context, (c2.shape[-2], c2.shape[-1]))], dim=1))
+        return torch.cat([self.reduce(c2), resize(context, (c2.shape[-2], c2.shape[-1]))], dim=1)
+
+
+def _fuse(inputs: int, channels: int, norm: Norm) -> nn.Sequential:
+    return nn.Sequential(conv_block(inputs, channels, norm=norm), conv_block(channels, channels, norm=norm))

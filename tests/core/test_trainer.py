@@ -95,7 +95,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(tmp_path: Path) -> No
         "segmentor.norm": "none",
         "segmentor.backbone.norm": "none",
         "segmentor.dropout": 0.0,
-        "method.normalize": "all",
+        "method.labeled.normalize": "all",
     }
     train(small_run({**plain, "optim.optimizer": "sgd"}), Listening(), Checkpoints(tmp_path / "whole"), device="cpu")
     train(

@@ -21,7 +21,7 @@ from tests.invariants.steps import (
 WITH_DROPOUT = {"segmentor.dropout": 0.3}
 OFF = {
     "mean_teacher": {"method.weight": 0, "method.evaluate": "student"},
-    "guidedmix_official": {"method.unlabeled.weight": 0, "method.normalize": "valid"},
+    "guidedmix_official": {"method.unlabeled.weight": 0, "method.labeled.normalize": "valid"},
     "guidedmix_paper": {
         "method.unlabeled.weight": 0,
         "method.labeled_mixed_weight": 0,
@@ -59,7 +59,7 @@ def test_unlabeled_images_touch_the_supervised_term_only_through_batch_statistic
     preset: str, normalization: str
 ) -> None:
     both = []
-    for config in (run_of(preset, {"method.normalize": "valid"}), supervised({})):
+    for config in (run_of(preset, {"method.labeled.normalize": "valid"}), supervised({})):
         config = without_normalization(config) if normalization == "none" else config
         nets = freeze_norm(networks(config))
         term = losses_of(config, nets).terms["supervised"]
