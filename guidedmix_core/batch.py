@@ -56,6 +56,11 @@ class Pseudo:
     valid: Bool[Tensor, "N H W"]
     probability: Float[Tensor, "N K H W"] | None = None
 
+    def take(self, index: Int[Tensor, "M"]) -> Pseudo:
+        """What is claimed of these images, in this order."""
+        probability = None if self.probability is None else self.probability[index]
+        return Pseudo(self.label[index], self.confidence[index], self.valid[index], probability)
+
 
 @dataclass(frozen=True)
 class StepLosses:

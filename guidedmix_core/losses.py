@@ -58,6 +58,11 @@ def mean_squared_error(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "
     return (logits.float().softmax(1) - target).square().mean(1)
 
 
+def squared_error(logits: Float[Tensor, "N K H W"], target: Float[Tensor, "N K H W"]) -> Float[Tensor, "N H W"]:
+    """Between probabilities, the sum over the classes of each pixel, as CutMix-Seg has it."""
+    return (logits.float().softmax(1) - target).square().sum(1)
+
+
 def sigmoid_focal(
     logits: Float[Tensor, "N K H W"], label: Int[Tensor, "N H W"], *, alpha: float = 0.5, gamma: float = 0.5
 ) -> Float[Tensor, "N H W"]:

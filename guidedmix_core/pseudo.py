@@ -17,10 +17,11 @@ from guidedmix_core.losses import (
     mean_squared_error,
     sigmoid_focal,
     soft_cross_entropy,
+    squared_error,
 )
 
 Decoupling = Literal["none", "logit_sub", "logit", "probability"]
-PixelLoss = Literal["ce", "focal", "mse", "kl"]
+PixelLoss = Literal["ce", "focal", "mse", "sse", "kl"]
 
 
 @torch.no_grad()
@@ -34,6 +35,12 @@ def predict_pseudo(logits: Float[Tensor, "N K H W"], valid: Bool[Tensor, "N H W"
 def confident(pseudo: Pseudo, threshold: float) -> Bool[Tensor, "N H W"]:
     """Where a pseudo mask counts: pixels that exist, claimed with at least this probability. 0 keeps all that exist."""
     return pseudo.valid & (pseudo.confidence >= threshold)
+
+
+def known(mask: Int[Tensor, "N H W"]) -> Pseudo:
+    """A true mask as a claim: sure of every pixel that has a class."""
+    valid = mask != IGNORE
+    return Pseudo(mask.where(valid, 0), torch.ones_like(mask, dtype=torch.float), valid)
 
 
 def confident_share(pseudo: Pseudo, threshold: float) -> Float[Tensor, ""]:
@@ -96,7 +103,7 @@ def teach(
         pixels = F.cross_entropy(logits.float(), pseudo.label, reduction="none")
     else:
         assert pseudo.probability is not None
-        losses = {"ce": soft_cross_entropy, "mse": mean_squared_error, "kl": kl_divergence}
+        losses = {"ce": soft_cross_entropy, "mse": mean_squared_error, "sse": squared_error, "kl": kl_divergence}
         pixels = losses[loss](logits, pseudo.probability)
     return average(pixels, pseudo.valid, normalize=normalize, weight=weight)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from guidedmix_core.config import RunConfig
-from guidedmix_core.schema import build
+from guidedmix_core.schema import build, flatten
 from guidedmix_core.sources import Tree, override
 
 SMALL: dict[str, Any] = {
@@ -36,3 +36,10 @@ def small_tree(changes: Mapping[str, Any] | None = None) -> Tree:
 def small_run(changes: Mapping[str, Any] | None = None) -> RunConfig:
     """The run, built and checked."""
     return build(small_tree(changes))
+
+
+def subject(method: str) -> dict[str, Any]:
+    """The changes that make the run one of this method, every pixel taught: fresh networks are not sure."""
+    fields = flatten(build(override(Tree(SMALL, {}), {"method.name": method}, "test")))
+    thresholds = [path for path in fields if path in ("method.threshold", "method.pseudo.threshold")]
+    return {"method.name": method, **dict.fromkeys(thresholds, 0.0)}

@@ -11,7 +11,7 @@ With ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936. The algorithm, for la
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -25,24 +25,37 @@ from guidedmix_core.mixing import CutMix, classmix_regions, cutmix_boxes, mix_ps
 from guidedmix_core.pseudo import confident, confident_share, teach
 from guidedmix_core.rng import At
 
+Strong = Annotated[bool, Field(description="the student sees a strong view; false: the weak one")]
+Mixer = Literal["none", "cutmix", "classmix"]
+Partner = Annotated[
+    Literal["next", "second_draw"],
+    Field(description="whom an image is mixed with: the batch's next one, or one of a second, independent draw"),
+]
+Loss = Annotated[
+    Literal["ce", "mse", "sse"],
+    Field(
+        description="against the label, or between probabilities: mse is the mean over classes (the weight of CPS's "
+        "mean teacher is then 100), sse the sum (CutMix-Seg)"
+    ),
+]
+Normalized = Annotated[
+    Literal["valid", "all", "fraction"],
+    Field(
+        description="divide by the pixels that exist (UniMatch) or all (AugSeg); fraction: teach every pixel, times "
+        "the share of confident ones (ClassMix, CutMix-Seg)"
+    ),
+]
+
 
 class MeanTeacher(TaughtByAverage):
     """The student's average teaches it: confident pseudo masks of weak views, learned on strong, mixed ones."""
 
-    strong: bool = Field(True, description="the student sees a strong view; false: the weak one")
-    mixer: Literal["none", "cutmix", "classmix"] = "cutmix"
-    partner: Literal["next", "second_draw"] = Field(
-        "next", description="whom an image is mixed with: the batch's next one, or one of a second, independent draw"
-    )
+    strong: Strong = True
+    mixer: Mixer = "cutmix"
+    partner: Partner = "next"
     cutmix: CutMix = CutMix()
-    loss: Literal["ce", "mse"] = Field(
-        "ce", description="against the label, or between probabilities (the weight of CPS's mean teacher is then 100)"
-    )
-    normalize: Literal["valid", "all", "fraction"] = Field(
-        "valid",
-        description="divide by the pixels that exist (UniMatch) or all (AugSeg); fraction: teach every pixel, times "
-        "the share of confident ones (ClassMix, CutMix-Seg)",
-    )
+    loss: Loss = "ce"
+    normalize: Normalized = "valid"
     weight: Weight = Field(1.0, description="of the unlabeled term")
 
     def views(self) -> Views:
@@ -82,7 +95,7 @@ class MeanTeacher(TaughtByAverage):
         return paste(other, image, region), mix_pseudo(claimed, pseudo, region)
 
     def _unlabeled(self, logits: Float[Tensor, "U K H W"], pseudo: Pseudo) -> Float[Tensor, ""]:
-        rule = {"loss": self.loss, "soft": self.loss == "mse"}
+        rule = {"loss": self.loss, "soft": self.loss != "ce"}
         if self.normalize == "fraction":
             everywhere = torch.ones_like(pseudo.confidence)
             share = confident_share(pseudo, self.threshold)

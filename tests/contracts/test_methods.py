@@ -19,7 +19,7 @@ from guidedmix_core.schema import build, dump
 from guidedmix_core.sources import Tree
 from guidedmix_core.trainer import train
 from tests.listening import Listening
-from tests.runs import small_run
+from tests.runs import small_run, subject
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("method", names("methods"))
 
 
 def run_of(method: str, **changes: object) -> RunConfig:
-    return small_run({"method.name": method, **changes})
+    return small_run({**subject(method), **changes})
 
 
 def one_step(config: RunConfig, step: int = 3, change: object = None) -> tuple[nn.Module, StepLosses]:

@@ -1,11 +1,13 @@
-"""Ten steps of every method and variant, as numbers. `python -m tests.golden.trajectories` records them anew.
+"""Ten steps of every method and variant, as numbers.
 
-A refactor leaves these numbers unchanged. A change of behavior changes them, and its commit says why.
+`python -m tests.golden.trajectories` records those that are new, `… NAME …` those that are named, too. A refactor
+leaves the numbers unchanged. A change of behavior changes them, and its commit says why.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,15 +17,15 @@ from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.components import names
 from guidedmix_core.trainer import train
 from tests.listening import Listening
-from tests.runs import small_run
+from tests.runs import small_run, subject
 
 FILE = Path(__file__).with_name("trajectories.json")
 
 VARIANTS: dict[str, dict[str, object]] = {
-    **{name: {"method.name": name} for name in names("methods")},
-    "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.2},
-    "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.2},
-    "guidedmix no mixing": {"method.name": "guidedmix", "method.mix.level": "none"},
+    **{name: subject(name) for name in names("methods")},
+    "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.0},
+    "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.0},
+    "guidedmix no mixing": {**subject("guidedmix"), "method.mix.level": "none"},
 }
 
 
@@ -38,6 +40,9 @@ def trajectory(changes: dict[str, object]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    recorded = {name: trajectory(changes) for name, changes in VARIANTS.items()}
-    FILE.write_text(json.dumps(recorded, indent=1) + "\n")
-    print(f"{FILE}: {len(recorded)} trajectories")
+    recorded = json.loads(FILE.read_text())
+    wanted = [name for name in VARIANTS if name not in recorded or name in sys.argv[1:]]
+    recorded = {name: recorded[name] for name in VARIANTS if name in recorded}
+    recorded |= {name: trajectory(VARIANTS[name]) for name in wanted}
+    FILE.write_text(json.dumps(dict(sorted(recorded.items())), indent=1) + "\n")
+    print(f"{FILE}: recorded {', '.join(wanted) or 'nothing'}")

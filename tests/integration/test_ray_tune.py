@@ -60,11 +60,12 @@ class Diary(Listener):
 
 
 def outcomes(folder: StudyFolder) -> list[TrialRecord]:
-    """All records, without what a clock measured."""
+    """All records, without what a clock measured and what MLflow named."""
     records = []
     for record in load_trials(folder):
         metrics = {name: value for name, value in record.metrics.items() if not name.startswith("time/")}
-        records.append(replace(record, seconds=0, metrics=metrics, best=None, started=None, ended=None))
+        unlike = {"seconds": 0, "best": None, "started": None, "ended": None, "mlflow_run_id": None}
+        records.append(replace(record, metrics=metrics, **unlike))
     return records
 
 
