@@ -28,10 +28,10 @@ def strong_view(
     """Color jitter, gray and blur, each on the images whose draw says so."""
     if augment.color:
         jittered = draws[:, 0] < augment.color_probability
-        image = _where(jittered, image, lambda chosen: jitter(chosen, draws[jittered, 1:5], augment.color))
-    image = _where(draws[:, 5] < augment.gray, image, lambda chosen: _gray(chosen).expand_as(chosen))
+        image = where_chosen(jittered, image, lambda chosen: jitter(chosen, draws[jittered, 1:5], augment.color))
+    image = where_chosen(draws[:, 5] < augment.gray, image, lambda chosen: gray(chosen).expand_as(chosen))
     blurred = draws[:, 6] < augment.blur
-    return _where(blurred, image, lambda chosen: blur(chosen, 0.1 + 1.9 * draws[blurred, 7]))
+    return where_chosen(blurred, image, lambda chosen: blur(chosen, 0.1 + 1.9 * draws[blurred, 7]))
 
 
 def jitter(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 4"], strength: float) -> Float[Tensor, "N C H W"]:
@@ -46,10 +46,10 @@ def jitter(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 4"], strengt
         column[:, None, None, None] for column in sent(torch.cat([factors, turns], 1), image.device).unbind(1)
     )
     image = (image * brightness).clamp_(0, 1)
-    mean = _gray(image).mean((1, 2, 3), keepdim=True)
+    mean = gray(image).mean((1, 2, 3), keepdim=True)
     image = torch.lerp(mean, image, contrast).clamp_(0, 1)
-    image = torch.lerp(_gray(image), image, saturation).clamp_(0, 1)
-    return _hue_turned(image, turn)
+    image = torch.lerp(gray(image), image, saturation).clamp_(0, 1)
+    return hue_turned(image, turn)
 
 
 def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[Tensor, "N C H W"]:
@@ -68,12 +68,12 @@ def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[T
     return image
 
 
-def _gray(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
+def gray(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
     red, green, blue = image.split(1, 1)
     return (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
-def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
+def hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
     """To HSV, hue + turn, and back, in one piece.
 
     A channel is value - chroma * clamp(2 - |6 f - 2|, 0, 1), where f in [0, 1) is the way around the circle
@@ -92,7 +92,7 @@ def _hue_turned(image: Float[Tensor, "N C H W"], turn: Float[Tensor, "N 1 1 1"])
     return torch.addcmul(value.sub_(chroma, alpha=2), chroma.mul_(6), way).clamp_(0, 1)
 
 
-def _where(
+def where_chosen(
     chosen: Bool[Tensor, " N"], image: Float[Tensor, "N C H W"], change: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "N C H W"]:
     """The images with the chosen ones changed. `chosen` lies on the CPU."""

@@ -18,6 +18,7 @@ from guidedmix_core.batch import IGNORE, Pseudo
 from guidedmix_core.components import Config
 from guidedmix_core.fields import Range
 from guidedmix_core.segmentors import Maps
+from guidedmix_core.transfer import sent
 
 
 def _share(value: tuple[float, float]) -> tuple[float, float]:
@@ -103,6 +104,24 @@ def cutmix_boxes(
     columns = _inside(wide, draw[:, 3], width)
     has_box = draw[:, 4] < box.probability
     return rows.unsqueeze(2) & columns.unsqueeze(1) & has_box.view(n, 1, 1)
+
+
+def beta_boxes(
+    generator: torch.Generator, n: int, size: tuple[int, int], shape: tuple[int, int], device: torch.device | str
+) -> Bool[Tensor, "N H W"]:
+    """A box for each of `n` images, as AugSeg draws it: 1 - Beta(a, b) of the image's area, the same for all, with the
+    image's aspect; its center lies anywhere but in the first eighth, and what leaves the image is cut off.
+    """
+    a, b = shape
+    kept = torch.rand(a + b - 1, generator=generator).sort().values[a - 1]  # the a-th smallest is Beta(a, b)
+    centers = torch.rand(n, 2, generator=generator)
+    sides = []
+    for length, center in zip(size, centers.unbind(1), strict=True):
+        half = (length * (1 - kept).sqrt()).long() // 2
+        middle = (length // 8 + center * (length - length // 8)).long().unsqueeze(1)
+        pixel = torch.arange(length)
+        sides.append((pixel >= middle - half) & (pixel < middle + half))
+    return sent(sides[0].unsqueeze(2) & sides[1].unsqueeze(1), torch.device(device))
 
 
 def classmix_regions(generator: torch.Generator, label: Int[Tensor, "N H W"]) -> Bool[Tensor, "N H W"]:

@@ -55,6 +55,12 @@ class Augment(Config):
         "(mmseg's cat_max_ratio, labeled images only)",
     )
     weak_color: float = Field(0.0, ge=0, description="strength of color jitter on every view, 0: none")
+    strong: Literal["jitter", "intensity"] = Field(
+        "jitter",
+        description="how a strong view is made. jitter: color jitter, gray, blur (UniMatch, ST++); intensity: up to "
+        "`operations` of eleven photometric operations with random strengths (AugSeg), which need no other field here",
+    )
+    operations: int = Field(3, ge=1, le=11, description="of strong=intensity")
     color: float = Field(
         0.5,
         ge=0,

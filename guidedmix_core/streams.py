@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from guidedmix_core import augment, color
+from guidedmix_core import augment, color, intensity
 from guidedmix_core.augment import Crops, resample_image, resample_mask
 from guidedmix_core.batch import Batch, Unlabeled, Views
 from guidedmix_core.cache import ArrayCache
@@ -138,12 +138,17 @@ class TrainingStream:
     def _strong(
         self, name: str, view: int, step: int, mine: slice, weak: Tensor, crops: Crops
     ) -> Float[Tensor, "U C H W"]:
-        draws = self._color_draws(f"color/{name}/{view}", name, step)[mine]
-        return self._padded(color.strong_view(weak, draws, self.config.augment), crops)
+        settings, purpose = self.config.augment, f"color/{name}/{view}"
+        if settings.strong == "intensity":
+            number = intensity.draws_of(settings.operations)
+            draws = self._color_draws(purpose, name, step, number)[mine]
+            return self._padded(intensity.intensity_view(weak, draws, settings.operations), crops)
+        draws = self._color_draws(purpose, name, step)[mine]
+        return self._padded(color.strong_view(weak, draws, settings), crops)
 
-    def _color_draws(self, purpose: str, name: str, step: int) -> Float[Tensor, "N 8"]:
+    def _color_draws(self, purpose: str, name: str, step: int, number: int = color.DRAWS) -> Float[Tensor, "N P"]:
         size = self.config.train.batch_size if name == "labeled" else self.config.train.unlabeled_batch_size
-        return torch.rand(size, color.DRAWS, generator=generator(self.config.seed, purpose, step))
+        return torch.rand(size, number, generator=generator(self.config.seed, purpose, step))
 
     def _padded(self, image: Tensor, crops: Crops) -> Float[Tensor, "N C H W"]:
         """Colors change inside the image only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,14 +46,17 @@ def without_normalization(config: RunConfig) -> RunConfig:
 
 
 def some_batch(labeled: int = 4, unlabeled: int = 4, size: tuple[int, int] = (32, 40), key: str = "batch") -> Batch:
-    """Noise, with some ignored pixels and some padding."""
+    """Noise, with some ignored pixels and some padding; two strong views, and a second draw."""
     stream = generator("test", key)
     image, weak, strong = (torch.rand(n, 3, *size, generator=stream) for n in (labeled, unlabeled, unlabeled))
     mask = torch.randint(0, NUM_CLASSES, (labeled, *size), generator=stream)
     mask[:, :3] = 255
     valid = torch.ones(unlabeled, *size, dtype=torch.bool)
     valid[..., -5:] = False
-    return Batch(image, mask, Unlabeled(weak, (strong,), valid))
+    second, *others = (torch.rand(unlabeled, 3, *size, generator=stream) for _ in range(4))
+    there = valid.flip(-1)
+    partner = Unlabeled(others[0], (others[1], others[2]), there)
+    return Batch(image, mask, Unlabeled(weak, (strong, second), valid), partner)
 
 
 def networks(config: RunConfig) -> nn.Module:
@@ -76,8 +80,16 @@ def freeze_norm(nets: nn.Module) -> nn.Module:
 def losses_of(
     config: RunConfig, nets: nn.Module, batch: Batch | None = None, step: int = LATE, part: int = 0
 ) -> StepLosses:
+    batch = seen_by(config, batch or some_batch())
     with ambient(config.seed, "dropout", step, part):
-        return config.method.losses(nets, batch or some_batch(), At(config.seed, step, STEPS, part))
+        return config.method.losses(nets, batch, At(config.seed, step, STEPS, part))
+
+
+def seen_by(config: RunConfig, batch: Batch) -> Batch:
+    """The batch with the views that the method asks for and no others."""
+    views = config.method.views()
+    strong = [part and replace(part, strong=part.strong[: views.strong]) for part in (batch.unlabeled, batch.partner)]
+    return replace(batch, unlabeled=strong[0], partner=strong[1] if views.partner else None)
 
 
 def gradients(loss: Tensor, nets: nn.Module) -> dict[str, Tensor | None]:
