@@ -7,7 +7,7 @@ Fan et al., "Inf-Net: Automatic COVID-19 Lung Infection Segmentation From CT Ima
     root/TrainingSet/MultiClassInfection-Train/{Imgs,GT}           the 50 slices, with the kind of infection
     root/TestingSet/{LungInfection-Test,MultiClassInfection-Test}/{Imgs,GT}   48 slices
 
-Images are .jpg of many sizes, masks .png of the same names. The labeled and the test slices are those of the data set
+Images are .jpg of many sizes, masks .png of the same names. The labeled and the test slices come from those of
 `covid_ct100`. Pseudo-label/GT, the authors' own predictions, is never opened: its slices have no mask here. The
 authors made no val part: val is the test part, so a checkpoint chosen on it is reported optimistically.
 
@@ -30,20 +30,20 @@ from guidedmix_core.errors import ConfigError
 
 KINDS = {"background": (0, 0, 0), "ground-glass opacity": (128, 0, 0), "consolidation": (0, 128, 0)}
 GRAY_OF_KINDS = (0, 38, 75)
-FOLDERS = {"infection": "LungInfection", "kinds": "MultiClassInfection"}
+FOLDERS = {"infection": "LungInfection", "multiclass": "MultiClassInfection"}
 
 
 class CovidCT(Dataset):
     """Slices of lung CT, 50 labeled and 1600 unlabeled training slices, 48 test slices, two or three classes."""
 
     root: str = Field(description="the folder that has TrainingSet and TestingSet")
-    task: Literal["infection", "kinds"] = Field(
+    task: Literal["infection", "multiclass"] = Field(
         "infection",
-        description="infection: against the background; kinds: ground-glass opacity and consolidation, three classes",
+        description="infection: against the background; multiclass: ground-glass opacity, consolidation and background",
     )
 
     def classes(self):
-        if self.task == "kinds":
+        if self.task == "multiclass":
             return Classes(tuple(KINDS), tuple(KINDS.values()))
         return Classes(("background", "infection"), ((0, 0, 0), (128, 0, 0)))
 

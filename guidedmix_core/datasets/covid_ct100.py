@@ -4,11 +4,10 @@ MedSeg, medicalsegmentation.com/covid19, 2020; slices collected by the Italian S
 
     root/tr_im.nii.gz  root/tr_mask.nii.gz      512x512x100; .nii does, too
 
-Classes: 0 background, 1 ground-glass opacity, 2 consolidation, 3 pleural effusion. Effusion is in few slices, and a
-class that is missing from a part is left out of its mIoU. Several slices are of one patient, and no published cut
-separates patients. There is no official cut at all; val and test are the same slices in both of these:
+Classes: 0 background, 1 ground-glass opacity, 2 consolidation, 3 pleural effusion, which is in few slices. The slices
+are of some 40 patients. There is no official cut, and neither of these looks at patients; val and test are the same:
 
-    first_70  slices 0-69 train, 70-99 test
+    first_70  slices 0-69 train, 70-99 test, as in nope-pepepe/COVID-Segmentation
     inf_net   the slices of COVID-SemiSeg (see `covid_ct`): 50 train, 48 test, 22 and 48 left out. That the names of
               its files are the numbers of the slices is our reading.
 

@@ -12,8 +12,8 @@ SBD: Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011.
 train_aug.txt (trainaug.txt in mmseg). Without that list it is every image with a mask in SegmentationClassAug that is
 not in val.txt: the same 10582. The val part has 1449; papers report it. The masks of the test part are not public.
 
-The few labeled images of the "classic" lists (92 to 1464) have fine masks, most of those of the "blender" lists SBD's:
-numbers of the two families do not compare.
+The "classic" lists of labeled images (92 to 1464) and U2PL's 662 and 1323 name images with fine masks alone, other
+lists mix in SBD's: numbers of different families of lists do not compare.
 """
 
 from __future__ import annotations

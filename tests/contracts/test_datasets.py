@@ -15,11 +15,15 @@ from guidedmix_core.datasets import Dataset, Part, Record
 from guidedmix_core.errors import ConfigError
 from guidedmix_core.lists import Names
 from guidedmix_core.loaders import open_data
+from guidedmix_core.schema import build
+from guidedmix_core.sources import override, read_run
 from tests.runs import small_run
 from tests.trees import TREES, built, dataset_at
 
+SEARCH_SPACES = Path(__file__).parents[2] / "search_spaces"
 ON_DISK = [name for name in names("datasets") if "root" in find("datasets", name).model_fields]
 every = pytest.mark.parametrize("name", names("datasets"))
+WITH_RUN = [name for name in ON_DISK if (SEARCH_SPACES / "base" / f"{name}.yaml").exists()]
 on_disk = pytest.mark.parametrize("name", ON_DISK)
 SMALLER = {"shapes": {"image_size": [24, 32], "num_train": 6, "num_val": 3, "num_test": 3}}
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -142,6 +146,13 @@ def test_a_run_finds_its_labeled_images(name: str, fields: dict[str, Any]) -> No
     run = open_data(small_run({"data": {"name": name, **fields}, "split.labeled": 2, "method.name": "mean_teacher"}))
     assert (len(run.split.labeled), run.skipped) == (2, ())
     assert len(run.split.unlabeled) > 0
+
+
+@pytest.mark.parametrize("name", WITH_RUN)
+def test_the_run_of_its_name_reads_it(name: str, roots: dict[str, Path]) -> None:
+    run = build(override(read_run(f"base/{name}"), {"data.root": str(roots[name])}, "test"))
+    assert run.data.name == name
+    assert all(run.data.records(part) for part in run.data.parts())
 
 
 @on_disk

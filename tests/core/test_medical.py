@@ -130,20 +130,20 @@ def test_covids_kinds_are_read_from_colors_or_their_grays(tmp_path: Path, mode: 
     path = write_covid_ct(tmp_path) / "TrainingSet/MultiClassInfection-Train/GT/0.png"
     with Image.open(path) as mask:
         mask.convert(mode).save(path)
-    data = dataset_at("covid_ct", tmp_path, task="kinds")
+    data = dataset_at("covid_ct", tmp_path, task="multiclass")
     np.testing.assert_array_equal(first_mask(data), halves(1, 2, outline=0))
 
 
 def test_covids_kinds_together_are_the_infection(tmp_path: Path) -> None:
     write_covid_ct(tmp_path)
-    infection, kinds = (first_mask(dataset_at("covid_ct", tmp_path, task=task)) for task in ("infection", "kinds"))
+    infection, kinds = (first_mask(dataset_at("covid_ct", tmp_path, task=task)) for task in ("infection", "multiclass"))
     np.testing.assert_array_equal(infection, kinds > 0)
 
 
 def test_a_color_that_is_no_kind_of_infection_is_named(tmp_path: Path) -> None:
     write(write_covid_ct(tmp_path) / "TrainingSet/MultiClassInfection-Train/GT/0.png", halves(38, 200))
     with pytest.raises(ConfigError, match=r"GT/0\.png: the mask has the gray values \[200\]; expected \[0, 38, 75\]"):
-        first_mask(dataset_at("covid_ct", tmp_path, task="kinds"))
+        first_mask(dataset_at("covid_ct", tmp_path, task="multiclass"))
 
 
 def test_covids_gray_slices_become_rgb_at_their_own_sizes(tmp_path: Path) -> None:
