@@ -3,7 +3,7 @@
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.components import Config, find, names
 from guidedmix_core.config import RunConfig
-from guidedmix_core.datasets import Classes
+from guidedmix_core.datasets import Classes, Dataset, Part, Record
 from guidedmix_core.errors import ConfigError, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
@@ -28,7 +28,10 @@ __all__ = [
     "Classes",
     "Config",
     "ConfigError",
+    "Dataset",
     "Panel",
+    "Part",
+    "Record",
     "Report",
     "Reporter",
     "Result",

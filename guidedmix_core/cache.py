@@ -39,7 +39,7 @@ class ArrayCache:
         self.ids: tuple[str, ...] = tuple(index["ids"])
         self.shapes: tuple[tuple[int, ...], ...] = tuple(map(tuple, index["shapes"]))
         self.digest: str = index["digest"]
-        """sha256 over what was decoded: the bytes of the files, or the generated arrays."""
+        """sha256 over what was decoded: the bytes of the files, or the arrays where a file is not one image's own."""
         self.skipped: tuple[str, ...] = tuple(index["skipped"])
         """The ids of unreadable images, within the tolerance."""
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes], dtype=np.int64)
@@ -130,7 +130,8 @@ def _build(
     def decode(record: Record) -> tuple[np.ndarray, str] | OSError:
         try:
             array, path = np.ascontiguousarray(read(record)), source(record)
-            return array, hashlib.sha256(array.data if path is None else path.read_bytes()).hexdigest()
+            content = array.data if path is None or record.slice is not None else path.read_bytes()
+            return array, hashlib.sha256(content).hexdigest()
         except OSError as error:
             return error
 

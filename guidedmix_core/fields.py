@@ -22,6 +22,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 Tuple = BeforeValidator(_tuple)
 Size = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Tuple]
 Range = Annotated[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], Tuple, AfterValidator(_ordered)]
+Interval = Annotated[tuple[float, float], Tuple, AfterValidator(_ordered)]
 Color = Annotated[tuple[int, int, int], Tuple]
 
 

@@ -30,7 +30,8 @@ class Names:
         self._whole: dict[str, Record] = {}
         self._parts: dict[str, Record | None] = {}
         for record in records:
-            file = record.image.stem if record.image else PurePosixPath(record.id).name
+            path = record.image if record.slice is None else None  # a slice has no file of its own
+            file = path.stem if path else PurePosixPath(record.id).name
             for name in {record.id, str(PurePosixPath(record.id).with_name(file))}:
                 self._whole[name] = record
                 for tail in _tails(name)[1:]:

@@ -38,6 +38,8 @@ class Record:
     id: str
     image: Path | None
     mask: Path | None
+    slice: int | None = None
+    """Which one, where the files hold many."""
 
     @property
     def has_mask(self) -> bool:
@@ -62,6 +64,10 @@ class Dataset(Component, ABC):
 
     @abstractmethod
     def classes(self) -> Classes: ...
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts there are: some data sets keep the masks of their test part to themselves."""
+        return ("train", "val", "test")
 
     @abstractmethod
     def records(self, part: Part) -> list[Record]:

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from guidedmix_core.datasets import Part, Record
+from guidedmix_core.datasets import Dataset, Part, Record
 from guidedmix_core.datasets._images import EXTENSIONS
 from guidedmix_core.errors import ConfigError
+from guidedmix_core.lists import Names, read_list
+
+
+def find_root(root: str, *expected: str, inside: str = "") -> Path:
+    """The folder that has everything expected (names or patterns): `root`, or the folder named `inside` in it.
+
+    ConfigError if it is neither; it says so if the folder lies a level or two higher or lower.
+    """
+    folder = Path(root).expanduser()
+    wanted = " and ".join(expected)
+    if not folder.is_dir():
+        raise ConfigError(f"data.root={root}: no such folder; expected one with {wanted} in it")
+    nested = (folder / inside,) if inside else ()
+    if found := _first_with(expected, (folder, *nested)):
+        return found
+    near = _first_with(expected, (folder.parent, folder.parent.parent, *folder.glob("*/"), *folder.glob("*/*/")))
+    cure = f"did you mean data.root={near}?" if near else f"set data.root to the folder that has {wanted}"
+    missing = next(name for name in expected if not any(folder.glob(name)))
+    raise ConfigError(f"data.root={root}: there is no {missing} in it; {cure}")
+
+
+def _first_with(expected: Sequence[str], folders: Iterable[Path]) -> Path | None:
+    return next((folder for folder in folders if all(any(folder.glob(name)) for name in expected)), None)
+
+
+def check_part(dataset: Dataset, part: Part) -> None:
+    """ConfigError if the data set has no masks of this part."""
+    if part not in (parts := dataset.parts()):
+        raise ConfigError(f"evaluate.part={part}: {dataset.name} has no public masks of it; use one of {list(parts)}")
 
 
 def image_files(folder: Path, suffix: str = "", *, besides: str = "") -> dict[str, Path]:
@@ -17,22 +48,35 @@ def image_files(folder: Path, suffix: str = "", *, besides: str = "") -> dict[st
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; set data.root to the folder of the data set")
     files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        stem = path.stem
-        if path.suffix.lower() not in EXTENSIONS or not stem.endswith(suffix) or (besides and stem.endswith(besides)):
-            continue
-        name = str((path.relative_to(folder).parent / stem.removesuffix(suffix)).as_posix())
-        if name in files:
-            raise ConfigError(f"{path}: {files[name].name} has the same id {name!r}; keep one of the two")
-        files[name] = path
+    for directory, _, names in os.walk(folder):  # strings, not paths: a folder may have 20 000 files
+        place = Path(directory).relative_to(folder).as_posix()
+        for file in sorted(names):
+            stem, ending = os.path.splitext(file)
+            if file.startswith("."):  # what macOS leaves in archives
+                continue
+            if ending.lower() not in EXTENSIONS or not stem.endswith(suffix) or (besides and stem.endswith(besides)):
+                continue
+            name = f"{place}/{stem.removesuffix(suffix)}".removeprefix("./")
+            path = Path(directory, file)
+            if name in files:
+                raise ConfigError(f"{path}: {files[name].name} has the same id {name!r}; keep one of the two")
+            files[name] = path
     return dict(sorted(files.items()))
 
 
-def paired(images: dict[str, Path], masks: dict[str, Path], mask_folder: Path, mask_suffix: str = "") -> list[Record]:
+def paired(
+    images: dict[str, Path], masks: dict[str, Path], mask_folder: Path, mask_suffix: str = "", ending: str = ".png"
+) -> list[Record]:
     """A record for each image. One without a mask gets the path where its mask should be."""
     return [
-        Record(name, path, masks.get(name, mask_folder / f"{name}{mask_suffix}.png")) for name, path in images.items()
+        Record(name, path, masks.get(name, mask_folder / f"{name}{mask_suffix}{ending}"))
+        for name, path in images.items()
     ]
+
+
+def listed(records: list[Record], file: Path) -> list[Record]:
+    """Those that a list names, in the order of their ids. ConfigError if the list names an image that is not there."""
+    return sorted(Names(records).find_all(read_list(file), str(file)), key=lambda record: record.id)
 
 
 def check_strays(records: list[Record], masks: dict[str, Path]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from guidedmix_core.datasets import Record
 from guidedmix_core.errors import ConfigError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_rgb(record: Record) -> UInt8[np.ndarray, "H W 3"]:
@@ -39,6 +39,25 @@ def read_ids(record: Record) -> UInt8[np.ndarray, "H W"]:
             f"{path}: the mask has ids from {wide.min()} to {wide.max()}; expected 0 to 254, and 255 where ignored"
         )
     return wide.astype(np.uint8)
+
+
+def read_gray(record: Record) -> UInt8[np.ndarray, "H W"]:
+    """The brightness of a mask, whatever its mode. ConfigError if it has another size than its image."""
+    return np.asarray(_mask_of(record).convert("L"))
+
+
+def read_binary(record: Record) -> UInt8[np.ndarray, "H W"]:
+    """1 where a black and white mask is bright: 128 or more, since masks in circulation are not clean.
+
+    ConfigError if it holds ids: 1 is as dark as 0.
+    """
+    gray = read_gray(record)
+    if gray.max() == 1:
+        raise ConfigError(
+            f"{record.mask}: the mask has the ids 0 and 1, expected black and white; data.name=folder reads them with "
+            "mask_format=ids"
+        )
+    return (gray >= 128).astype(np.uint8)
 
 
 def read_colors(record: Record) -> UInt8[np.ndarray, "H W 3"]:

@@ -11,13 +11,11 @@ drive `Seq05VD` in test is new.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from pydantic import Field
 
 from guidedmix_core.datasets import Classes, Dataset
-from guidedmix_core.datasets._files import check_judged, check_strays, image_files, paired
+from guidedmix_core.datasets._files import check_judged, check_strays, find_root, image_files, paired
 from guidedmix_core.datasets._images import check_ids, read_ids, read_rgb, resize_ids, resize_rgb
 
 CLASSES = {
@@ -45,7 +43,7 @@ class CamVid(Dataset):
         return Classes(tuple(CLASSES), tuple(CLASSES.values()))
 
     def records(self, part):
-        root = Path(self.root).expanduser()
+        root = find_root(self.root, part, f"{part}annot")
         masks = image_files(root / f"{part}annot")
         records = paired(image_files(root / part), masks, root / f"{part}annot")
         check_strays(records, masks)
