@@ -24,6 +24,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.2},
     "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.2},
     "guidedmix no mixing": {"method.name": "guidedmix", "method.mix.level": "none"},
+    "pcr entropy": {"method.name": "pcr", "method.filter": "entropy", "method.prototypes.update_where": "all"},
+    "u2pl released": {"method.name": "u2pl", "method.contrast.rule": "released"},
 }
 
 
