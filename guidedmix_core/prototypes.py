@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from guidedmix_core.kmeans import kmeans
 from guidedmix_core.workers import sum_over_workers, take_from_first_worker
 
-Start = Literal["kmeans", "class_mean", "random"]
+Init = Literal["kmeans", "class_mean", "random"]
 
 
 class PrototypeBank(nn.Module):
@@ -77,7 +77,7 @@ class PrototypeBank(nn.Module):
         self.counts.zero_()
 
     @torch.no_grad()
-    def begin(self, samples: list[Float[Tensor, "_ D"]], start: Start, generator: torch.Generator) -> None:
+    def begin(self, samples: list[Float[Tensor, "_ D"]], init: Init, generator: torch.Generator) -> None:
         """From features of each class. Random ones are unit vectors times the mean norm, as are those of a class
         without features, which takes no part until it has some.
 
@@ -87,10 +87,10 @@ class PrototypeBank(nn.Module):
         norm = points.norm(dim=1).mean() if len(points) else 1.0
         self.vectors.copy_(norm * F.normalize(torch.randn(self.vectors.shape, generator=generator), dim=2))
         for k, own in enumerate(samples):
-            if len(own) and start == "kmeans":
+            if len(own) and init == "kmeans":
                 self.vectors[k] = kmeans(own, self.vectors.shape[1], generator)
-            elif len(own) and start == "class_mean":
+            elif len(own) and init == "class_mean":
                 self.vectors[k] = own.mean(0)
-            self.initialized[k] = start == "random" or len(own) > 0
+            self.initialized[k] = init == "random" or len(own) > 0
         take_from_first_worker(self.vectors)
         take_from_first_worker(self.initialized)

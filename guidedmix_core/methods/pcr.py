@@ -33,7 +33,7 @@ from guidedmix_core.methods import Build
 from guidedmix_core.methods._cutmix_teacher import Divisor, TaughtOnCutMix, taught_loss
 from guidedmix_core.methods._teacher import StudentAndTeacher
 from guidedmix_core.points import Points, draw_points
-from guidedmix_core.prototypes import PrototypeBank, Start
+from guidedmix_core.prototypes import Init, PrototypeBank
 from guidedmix_core.rng import At
 from guidedmix_core.segmentors import SegmentationNetwork
 
@@ -55,19 +55,22 @@ class Prototypes(Config):
     grid: int = Field(
         32,
         ge=1,
-        description="one random pixel in each of grid x grid cells of a crop is a point; of a smaller crop, one of "
-        "every row or column",
+        description="one random pixel in each of grid x grid cells of a crop is a point; with fewer rows or columns "
+        "than that, each is a row or column of cells",
     )
     momentum: float = Field(0.99, ge=0, lt=1, description="of a prototype, a step")
     update_where: Literal["nowhere", "all", "confident", "confident_and_agree"] = Field(
         "confident",
-        description="which unlabeled points move prototypes: those that exist, or that pass the filter, and also "
-        "(with this rule labeled ones, too) only where the prototypes say so themselves; unpublished",
+        description="which unlabeled points move prototypes, beside the labeled ones: all, those that pass the filter, "
+        "or of these the ones that the prototypes put into their class themselves (then labeled ones, too); nowhere: "
+        "prototypes stay as they began; the published rule is not known",
     )
-    start: Start = Field(
-        "kmeans", description="of labeled pixels' features, for each class; class_mean and random are for comparison"
+    init: Init = Field(
+        "kmeans",
+        description="where a class's prototypes begin: in clusters of its labeled pixels' features, all in their mean, "
+        "or at random",
     )
-    start_pixels: int = Field(5000, ge=1, description="of a class at most, for k-means; unpublished")
+    init_pixels: int = Field(5000, ge=1, description="of a class, whose features are clustered, at most; ours")
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ class PCR(TaughtOnCutMix):
             return
         rule, num_classes = self.prototypes, len(nets.bank.vectors)
         pixels = at.shared("prototypes/pixels")
-        samples = class_features(nets.student, rule.tap, labeled, num_classes, rule.start_pixels, pixels)
-        nets.bank.begin(samples, rule.start, at.shared("prototypes/start"))
+        samples = class_features(nets.student, rule.tap, labeled, num_classes, rule.init_pixels, pixels)
+        nets.bank.begin(samples, rule.init, at.shared("prototypes/init"))
 
     def losses(self, nets: PrototypeNetworks, batch: Batch, at: At) -> StepLosses:
         named = {

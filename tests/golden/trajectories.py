@@ -24,8 +24,10 @@ VARIANTS: dict[str, dict[str, object]] = {
     "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.2},
     "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.2},
     "guidedmix no mixing": {"method.name": "guidedmix", "method.mix.level": "none"},
-    "pcr entropy": {"method.name": "pcr", "method.filter": "entropy", "method.prototypes.update_where": "all"},
-    "u2pl released": {"method.name": "u2pl", "method.contrast.rule": "released"},
+    # One prototype a class: where several clusters of an untrained network's features lie, the last bits decide.
+    "pcr": {"method.name": "pcr", "method.prototypes.num_each": 1, "method.threshold": 0.2},
+    "pcr entropy": {"method.name": "pcr", "method.prototypes.num_each": 1, "method.filter": "entropy"},
+    "u2pl all anchors": {"method.name": "u2pl", "method.contrast.anchor_probability": 0.0},
 }
 
 

@@ -31,9 +31,10 @@ from tests.invariants.steps import (
 )
 from tests.runs import small_run
 
+HALVES = ("labeled", "unlabeled")
 TEMPERATURE = 0.1
-SMALL = {"method.prototypes.tap": "context", "method.prototypes.grid": 8, "method.prototypes.start_pixels": 100}
-ALL_PIXELS = {"method.prototypes.start_pixels": 5000}
+SMALL = {"method.prototypes.tap": "context", "method.prototypes.grid": 8, "method.prototypes.init_pixels": 100}
+ALL_PIXELS = {"method.prototypes.init_pixels": 5000}
 PLAIN = {**SMALL, "method.mixer": "none", "method.threshold": 0.0}
 OFF = {**SMALL, "method.prototype_labeled_weight": 0, "method.prototype_unlabeled_weight": 0}
 
@@ -198,6 +199,19 @@ def test_the_terms_are_the_formulas() -> None:
     assert losses.weights == {"supervised": 1, "unlabeled": 1, "prototype_labeled": 1, "prototype_unlabeled": 1}
 
 
+@pytest.mark.parametrize(
+    "present",
+    [{"prototype_labeled"}, {"prototype_unlabeled"}, {"unlabeled", "prototype_labeled"}, {"unlabeled"}, set()],
+)
+def test_each_term_can_be_absent(present: set[str]) -> None:
+    fields = {"unlabeled": "weight"} | {f"prototype_{half}": f"prototype_{half}_weight" for half in HALVES}
+    off = {f"method.{field}": 0 for name, field in fields.items() if name not in present}
+    config = run_of("pcr", {**PLAIN, **off})
+    losses = losses_of(config, begun(config, networks(config)))
+    assert losses.terms.keys() == losses.weights.keys() == {"supervised"} | present
+    assert all(term > 0 for term in losses.terms.values())
+
+
 def test_prototype_terms_shape_features_and_not_the_linear_predictor() -> None:
     config = run_of("pcr", PLAIN)
     nets = begun(config, networks(config))
@@ -285,7 +299,7 @@ def test_prototypes_follow_the_points_they_are_told_to(where: str) -> None:
 def test_kmeans_prototypes_are_means_of_their_classs_labeled_features() -> None:
     config, batch = run_of("pcr", {**SMALL, "method.prototypes.num_each": 1, **ALL_PIXELS}), some_batch()
     nets = begun(config, networks(config), batch)
-    mean = run_of("pcr", {**SMALL, "method.prototypes.start": "class_mean", **ALL_PIXELS})
+    mean = run_of("pcr", {**SMALL, "method.prototypes.init": "class_mean", **ALL_PIXELS})
     by_mean = begun(mean, networks(mean), batch)
     with torch.no_grad():
         feature = nets.student.eval().run({"image": batch.image}, until="context")["context"]
@@ -296,7 +310,7 @@ def test_kmeans_prototypes_are_means_of_their_classs_labeled_features() -> None:
 
 
 def test_random_prototypes_are_as_long_as_features_are() -> None:
-    config = run_of("pcr", {**SMALL, "method.prototypes.start": "random"})
+    config = run_of("pcr", {**SMALL, "method.prototypes.init": "random"})
     bank = begun(config, networks(config)).bank
     lengths = bank.vectors.norm(dim=2)
     assert_close(lengths, lengths.mean().expand_as(lengths))
@@ -313,7 +327,7 @@ def test_a_class_without_labeled_pixels_begins_at_random_and_takes_no_part() -> 
 
 
 def test_a_few_pixels_are_drawn_from_all_images() -> None:
-    changes = {**SMALL, "method.prototypes.start_pixels": 7, "method.prototypes.num_each": 7}
+    changes = {**SMALL, "method.prototypes.init_pixels": 7, "method.prototypes.num_each": 7}
     config = run_of("pcr", changes)
     batch = some_batch(labeled=2)
     nets = begun(config, networks(config), batch)
