@@ -26,7 +26,6 @@ VARIANTS: dict[str, dict[str, object]] = {
     "guidedmix no mixing": {"method.name": "guidedmix", "method.mix.level": "none"},
     # One prototype a class: where several clusters of an untrained network's features lie, the last bits decide.
     "pcr": {"method.name": "pcr", "method.prototypes.num_each": 1, "method.threshold": 0.2},
-    "pcr entropy": {"method.name": "pcr", "method.prototypes.num_each": 1, "method.filter": "entropy"},
     "u2pl all anchors": {"method.name": "u2pl", "method.contrast.anchor_probability": 0.0},
 }
 
