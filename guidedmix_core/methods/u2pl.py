@@ -1,15 +1,16 @@
 """U2PL: doubtful pixels teach, too, namely which classes they are not.
 
 Wang et al., Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels, CVPR 2022, arXiv 2203.03884.
-Released code: Haochen-Wang409/U2PL. The algorithm, with r a representation head and a_t = a_0 (1 - t/T):
+Released code: Haochen-Wang409/U2PL. The algorithm, with a_t = a_0 (1 - t/T):
 
     y_u  = argmax teacher(x_u)                 evaluation mode, no gradient
     x, y = CutMix(x_u, y_u)
-    H    = entropy of teacher(x), r_t its representations of [x_l, x]     training mode, no gradient
+    H    = entropy of teacher(x)               training mode, over [x_l, x], no gradient
     L    = CE(student(x_l), y_l) + (all pixels / kept ones) CE(student(x), y where H is not among the a_t greatest)
            + weight * contrast
-    contrast, for each class c: an anchor (a sure pixel of c) is to be nearer to the center of c than to negatives of c,
-           which are doubtful pixels in whose order of classes c comes late, from a memory
+    contrast, for each class c: the student's representation of an anchor (a sure pixel of c) is to be nearer to the
+           center of c than to negatives of c, both as the teacher represents them; negatives are doubtful pixels in
+           whose order of classes c comes late, from a memory
     teacher <- decay * teacher + (1 - decay) * student
 
 The paper leaves the first epoch to the labeled images: `supervised_share`.
@@ -53,7 +54,7 @@ class U2PLNetworks(StudentAndTeacher):
 
 @dataclass(frozen=True)
 class SecondLook:
-    """What the teacher says of labeled and mixed images, at its own size: logits and map at the tap's end."""
+    """What the teacher says of labeled and mixed images: logits and representations, each at its own size."""
 
     logits: Float[Tensor, "N K _ _"]
     rep: Float[Tensor, "N D h w"] | None
