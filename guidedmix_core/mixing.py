@@ -27,16 +27,18 @@ def _share(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+Shares = Annotated[Range, AfterValidator(_share)]
+
+
 class CutMix(Config):
     """The box that CutMix pastes. The defaults are UniMatch's."""
 
-    area: Annotated[Range, AfterValidator(_share)] = Field(
-        (0.02, 0.4), description="of the box, as a share of the image, drawn uniformly"
-    )
+    area: Shares = Field((0.02, 0.4), description="of the box, as a share of the image, drawn uniformly")
     aspect: Range = Field(
         (0.3, 3.33), description="height by width, in units of the image's own, drawn uniformly in the logarithm"
     )
     probability: float = Field(0.5, ge=0, le=1, description="that an image gets a box at all")
+    whole_batch: bool = Field(False, description="one draw decides whether all images of a batch get boxes (U2PL)")
 
 
 def draw_lambda(generator: torch.Generator, cap: float) -> float:
@@ -102,7 +104,7 @@ def cutmix_boxes(
     tall, wide = (tall * height).round().clamp(min=1), (area / tall * width).round().clamp(min=1)
     rows = _inside(tall, draw[:, 2], height)
     columns = _inside(wide, draw[:, 3], width)
-    has_box = draw[:, 4] < box.probability
+    has_box = (draw[:1, 4].expand(n) if box.whole_batch else draw[:, 4]) < box.probability
     return rows.unsqueeze(2) & columns.unsqueeze(1) & has_box.view(n, 1, 1)
 
 

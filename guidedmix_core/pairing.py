@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from guidedmix_core.batch import IGNORE
+from guidedmix_core.workers import gather_from_workers
 
 Similarity = Literal["random", "feature_l2", "feature_cos", "class_prob_l2"]
 
@@ -120,7 +120,7 @@ class PairQueue(nn.Module):
         """This step's labeled crops, and the queue behind them."""
         new = ((image * 255).round().byte(), mask.byte(), embedding.detach())
         old = (self.image, self.mask, self.embedding)
-        return Pool(*(self._behind(_of_all_workers(values), kept) for values, kept in zip(new, old, strict=True)))
+        return Pool(*(self._behind(gather_from_workers(values), kept) for values, kept in zip(new, old, strict=True)))
 
     def _behind(self, new: Tensor, kept: Tensor) -> Tensor:
         return torch.cat([new, kept])[: self.capacity] if len(kept) else new[: self.capacity]
@@ -133,11 +133,3 @@ class PairQueue(nn.Module):
             if f"{prefix}{name}" in state:  # the buffers have the length they were saved with
                 setattr(self, name, torch.empty_like(state[f"{prefix}{name}"], device=getattr(self, name).device))
         super()._load_from_state_dict(state, prefix, *rest)
-
-
-def _of_all_workers(values: Tensor) -> Tensor:
-    if not (dist.is_available() and dist.is_initialized()):
-        return values
-    gathered = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, values.contiguous())
-    return torch.cat(gathered)

@@ -167,7 +167,8 @@ class _Run:
         state = self.checkpoints.load_last(self.config, self.place.device)
         if state is None:
             self.nets.train()
-            self.method.prepare(self.nets, self.data.labeled(self.place.device))
+            at = At(self.config.seed, 0, self.config.train.steps)
+            self.method.prepare(self.nets, self.data.labeled(self.place.device), at)
             return
         self.nets.load_state_dict(state["nets"])
         for name, player in self.players.items():

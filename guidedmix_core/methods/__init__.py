@@ -90,8 +90,11 @@ class Method(Component, ABC):
         """
         return {"student": make_optimizer(optim, backbone_and_head(nets, optim))}
 
-    def prepare(self, nets: nn.Module, labeled: Iterator[Batch]) -> None:
-        """Once before step 0, never on resume."""
+    def prepare(self, nets: nn.Module, labeled: Iterator[Batch], at: At) -> None:
+        """Once before step 0, never on resume. Every worker gets all labeled images and should end with equal buffers.
+
+        The networks are in training mode.
+        """
         return
 
     @abstractmethod

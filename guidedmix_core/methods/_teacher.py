@@ -55,10 +55,15 @@ class TaughtByAverage(Method):
 
     @model_validator(mode="after")
     def _teacher_has_statistics(self) -> TaughtByAverage:
-        if self.cover == "params" and self.teacher_mode == "eval":
+        if self.cover == "params" and not self.teacher_gathers_statistics:
             cure = "use method.cover: state, or method.teacher_mode: train"
             raise ValueError(f"method.cover=params: the teacher's BatchNorm would keep its first statistics; {cure}")
         return self
+
+    @property
+    def teacher_gathers_statistics(self) -> bool:
+        """Whether BatchNorm's statistics come from passes of the teacher's own."""
+        return self.teacher_mode == "train"
 
     def networks(self, build: Build) -> StudentAndTeacher:
         return StudentAndTeacher(build.segmentor("student"))
@@ -75,7 +80,11 @@ class TaughtByAverage(Method):
         assert batch.unlabeled is not None
         pseudo = predict_pseudo(nets.teacher(batch.unlabeled.weak), batch.unlabeled.valid)
         plain = nets.student(batch.unlabeled.weak).argmax(1)
-        return Taught(pseudo, confident(pseudo, self.threshold), plain)
+        return Taught(pseudo, self.kept(pseudo, at), plain)
+
+    def kept(self, pseudo: Pseudo, at: At) -> Bool[Tensor, "U H W"]:
+        """Where a pseudo mask teaches."""
+        return confident(pseudo, self.threshold)
 
     def claim(self, nets: StudentAndTeacher, image: Float[Tensor, "U C H W"], valid: Bool[Tensor, "U H W"]) -> Pseudo:
         """What the teacher claims of these images."""

@@ -160,3 +160,11 @@ def test_every_class_is_taken_equally_often() -> None:
     label = torch.arange(4).repeat(2000, 1, 1)
     taken = classmix_regions(generator("test"), label).float().mean(dim=(0, 1))
     assert_close(taken, torch.full((4,), 0.5), atol=0.05, rtol=0)
+
+
+def test_one_draw_may_decide_for_the_whole_batch() -> None:
+    box = CutMix(whole_batch=True)
+    regions = torch.stack([cutmix_boxes(generator("test", i), 6, (32, 40), box) for i in range(50)])
+    has_box = regions.flatten(2).any(2)
+    assert torch.equal(has_box, has_box[:, :1].expand(-1, 6))
+    assert 0.3 < has_box.float().mean() < 0.7

@@ -26,6 +26,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.0},
     "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.0},
     "guidedmix no mixing": {**subject("guidedmix"), "method.mix.level": "none"},
+    # One prototype a class: where several clusters of an untrained network's features lie, the last bits decide.
+    "pcr": {**subject("pcr"), "method.prototypes.num_each": 1},
+    "u2pl all anchors": {**subject("u2pl"), "method.contrast.anchor_probability": 0.0},
 }
 
 
