@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
 from guidedmix_core.errors import ConfigError, nearest
@@ -25,6 +25,18 @@ class Config(BaseModel):
     trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sections_keep_their_other_defaults(cls, values: Any) -> Any:
+        """Of a section whose default is more than its class's, one field can be changed without losing the others."""
+        if not isinstance(values, Mapping):
+            return values
+        filled = dict(values)
+        for name, field in cls.model_fields.items():
+            if isinstance(default := field.default, Config) and isinstance(given := values.get(name), Mapping):
+                filled[name] = {**{own: getattr(default, own) for own in default.model_fields_set}, **given}
+        return filled
 
 
 class Component(Config):

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from guidedmix_core.batch import Batch, Pseudo, Views
 from guidedmix_core.entropy import entropy, quantile
-from guidedmix_core.fields import Range, Weight
+from guidedmix_core.fields import Weight
 from guidedmix_core.losses import average, count_over_workers
 from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, Threshold
-from guidedmix_core.mixing import CutMix, Shares, cutmix_boxes, mix_pseudo, partners, paste
+from guidedmix_core.mixing import CutMix, cutmix_boxes, mix_pseudo, partners, paste
 from guidedmix_core.pseudo import confident
 from guidedmix_core.rng import At
 
@@ -34,14 +34,8 @@ Divisor = Annotated[
 ]
 
 
-class HalfCutMix(CutMix):
-    """U2PL's box: half of the image. There its width is drawn uniformly, here in the logarithm."""
-
-    area: Shares = Field((0.5, 0.5), description="of the box, as a share of the image, drawn uniformly")
-    aspect: Range = Field(
-        (0.5, 2.0), description="height by width, in units of the image's own, drawn uniformly in the logarithm"
-    )
-    whole_batch: bool = Field(True, description="one draw decides whether all images of a batch get boxes")
+HALF = CutMix(area=(0.5, 0.5), aspect=(0.5, 2.0), whole_batch=True)
+"""U2PL's box: half of the image. There its width is drawn uniformly, here in the logarithm."""
 
 
 class TaughtOnCutMix(TaughtByAverage):
@@ -50,7 +44,7 @@ class TaughtOnCutMix(TaughtByAverage):
     threshold: Threshold = 0.8
     strong: bool = Field(False, description="the student sees a strong view; false: the weak one, as published")
     mixer: Literal["none", "cutmix"] = Field("cutmix", description="an image is mixed with the batch's next one")
-    cutmix: HalfCutMix = HalfCutMix()
+    cutmix: CutMix = HALF
     filter: Filter = "confidence"
     unreliable_share: float = Field(
         0.2,

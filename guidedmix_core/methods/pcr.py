@@ -38,14 +38,6 @@ from guidedmix_core.rng import At
 from guidedmix_core.segmentors import SegmentationNetwork
 
 
-class HardLabeled(Labeled):
-    """Cross entropy on hard labeled pixels: the released configurations mine them on both data sets."""
-
-    ohem: float | None = Field(
-        0.7, gt=0, le=1, description="pixels whose own class has a greater probability teach nothing; null: all do"
-    )
-
-
 class Prototypes(Config):
     """The prototype predictor."""
 
@@ -103,7 +95,7 @@ class PrototypeNetworks(StudentAndTeacher):
 class PCR(TaughtOnCutMix):
     """Mean teacher with CutMix, and a second predictor by prototypes that learns what the first one does."""
 
-    labeled: HardLabeled = HardLabeled()  # pyright: ignore[reportIncompatibleVariableOverride]
+    labeled: Labeled = Labeled(ohem=0.7)  # the released configurations mine hard pixels on both data sets
     prototypes: Prototypes = Prototypes()
     prototype_labeled_weight: Weight = Field(1.0, description="of the prototypes' loss on labeled points")
     prototype_unlabeled_weight: Weight = Field(1.0, description="of their loss on unlabeled points that are kept")

@@ -140,3 +140,10 @@ def test_the_json_schema_knows_every_component_and_its_fields() -> None:
     assert "supervised" in methods
     assert "steps" in schema["properties"]["train"]["properties"]
     assert "$ref" not in str(schema)
+
+
+def test_a_changed_field_leaves_the_other_defaults_of_its_section() -> None:
+    changed = build(override(tree(), {"method.name": "cutmix_seg", "method.cutmix.probability": 0.7}, "test"))
+    assert (changed.method.cutmix.area, changed.method.cutmix.probability) == ((0.5, 0.5), 0.7)
+    hard = build(override(tree(), {"method.name": "pcr", "method.labeled.ohem_min_kept": 7}, "test"))
+    assert (hard.method.labeled.ohem, hard.method.labeled.ohem_min_kept) == (0.7, 7)
