@@ -34,3 +34,8 @@ class Ramp(Config):
 
 
 Weight = Annotated[float, Field(ge=0)] | Ramp
+
+
+def is_off(weight: Weight) -> bool:
+    """Whether it is 0 at every step."""
+    return (weight.final if isinstance(weight, Ramp) else weight) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from guidedmix_core.fields import Ramp, Weight
+from guidedmix_core.fields import is_off
 
 if TYPE_CHECKING:
     from guidedmix_core.methods.guidedmix import GuidedMix
@@ -38,7 +38,3 @@ def contradictions(method: GuidedMix) -> Iterator[str]:
         yield f"method.ema={method.ema}: in the direction plain_teaches the mixed branch teaches nobody; use null"
     if loss == "focal" and method.decouple.kind == "probability":
         yield "method.unlabeled.loss=focal: reads logits; use method.decouple.kind: logit_sub or logit"
-
-
-def is_off(weight: Weight) -> bool:
-    return (weight.final if isinstance(weight, Ramp) else weight) == 0

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Unlabeled, Views
 from guidedmix_core.ema import frozen_copy, in_mode, ramped, update
-from guidedmix_core.fields import Weight
+from guidedmix_core.fields import Weight, is_off
 from guidedmix_core.labeled import Labeled
 from guidedmix_core.methods import Build, Method, Taught
 from guidedmix_core.methods._guidedmix_fields import Decouple, Mix, Pairing, PseudoMask, Refine, UnlabeledLoss
 from guidedmix_core.methods._guidedmix_networks import GuidedNetworks, Mixed, MixedBranch, Scene, Seen, see
-from guidedmix_core.methods._guidedmix_rules import contradictions, is_off
+from guidedmix_core.methods._guidedmix_rules import contradictions
 from guidedmix_core.mixing import CutMix, blend_maps, cutmix_boxes, draw_lambda, mix_pseudo, partners, paste
 from guidedmix_core.modules.mitrans import MITrans
 from guidedmix_core.pairing import PairQueue, alignment_loss, choose_guides, embed
