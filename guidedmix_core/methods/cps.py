@@ -124,8 +124,9 @@ class CPS(Method):
         """The unlabeled images, mixed or as they are."""
         own, other = batch.unlabeled, batch.partner
         assert own is not None
-        if other is None:
+        if self.mixer == "none":
             return Lesson(own.weak, own.valid, None)
+        assert other is not None
         size = (own.weak.shape[-2], own.weak.shape[-1])
         region = cutmix_boxes(at.generator("cutmix"), len(own.weak), size, self.cutmix, own.weak.device)
         return Lesson(paste(other.weak, own.weak, region), torch.where(region, other.valid, own.valid), region)

@@ -44,15 +44,18 @@ def without_normalization(config: RunConfig) -> RunConfig:
     return build(override(Tree(dump(config), {}), changes, "test"))
 
 
-def some_batch(labeled: int = 4, unlabeled: int = 4, size: tuple[int, int] = (32, 40), key: str = "batch") -> Batch:
-    """Noise, with some ignored pixels and some padding."""
+def some_batch(
+    labeled: int = 4, unlabeled: int = 4, size: tuple[int, int] = (32, 40), key: str = "batch", partner: bool = False
+) -> Batch:
+    """Noise, with some ignored pixels and some padding; with a second draw of unlabeled images, if asked for."""
     stream = generator("test", key)
     image, weak, strong = (torch.rand(n, 3, *size, generator=stream) for n in (labeled, unlabeled, unlabeled))
     mask = torch.randint(0, NUM_CLASSES, (labeled, *size), generator=stream)
     mask[:, :3] = 255
     valid = torch.ones(unlabeled, *size, dtype=torch.bool)
     valid[..., -5:] = False
-    return Batch(image, mask, Unlabeled(weak, (strong,), valid))
+    second = some_batch(labeled, unlabeled, size, f"{key} partner").unlabeled if partner else None
+    return Batch(image, mask, Unlabeled(weak, (strong,), valid), second)
 
 
 def networks(config: RunConfig) -> nn.Module:
@@ -77,7 +80,8 @@ def losses_of(
     config: RunConfig, nets: nn.Module, batch: Batch | None = None, step: int = LATE, part: int = 0
 ) -> StepLosses:
     with ambient(config.seed, "dropout", step, part):
-        return config.method.losses(nets, batch or some_batch(), At(config.seed, step, STEPS, part))
+        batch = batch or some_batch(partner=config.method.views().partner)
+        return config.method.losses(nets, batch, At(config.seed, step, STEPS, part))
 
 
 def gradients(loss: Tensor, nets: nn.Module) -> dict[str, Tensor | None]:
@@ -99,7 +103,8 @@ def train_steps(config: RunConfig, batches: int = 3) -> nn.Module:
     for step in range(batches):
         for player in players.values():
             player.zero_grad()
-        losses_of(config, nets, some_batch(key=f"batch {step}"), step + STEPS - batches).total().backward()
+        batch = some_batch(key=f"batch {step}", partner=config.method.views().partner)
+        losses_of(config, nets, batch, step + STEPS - batches).total().backward()
         for player in players.values():
             player.step()
         with torch.no_grad():
