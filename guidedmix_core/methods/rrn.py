@@ -97,6 +97,7 @@ class RRN(CPS):
         description="the image beside the mask: in [0, 1], or stretched to it from the least and greatest value of the "
         "batch on this device (released; there after the normalization by mean and deviation)",
     )
+    width: int = Field(64, ge=1, description="channels after the first of the discriminators' four convolutions")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of channels, after all but the last convolution")
     discriminator: Opponent = Field(Opponent(), description="s4GAN's learning rate is 1e-4, on Cityscapes 1e-5")
 
@@ -124,7 +125,7 @@ class RRN(CPS):
 
     def networks(self, build: Build) -> JudgedPeers:
         def make() -> MaskDiscriminator:
-            return MaskDiscriminator(build.num_classes + 3, self.dropout, self.granularity, self.pool)
+            return MaskDiscriminator(build.num_classes + 3, self.dropout, self.granularity, self.pool, self.width)
 
         purposes = PURPOSES if self._judges() else ()
         return JudgedPeers(super().networks(build), [build.module(purpose, make) for purpose in purposes])

@@ -22,6 +22,16 @@ FILE = Path(__file__).with_name("trajectories.json")
 VARIANTS: dict[str, dict[str, object]] = {
     **{name: {"method.name": name} for name in names("methods")},
     "mean_teacher classmix": {"method.name": "mean_teacher", "method.mixer": "classmix", "method.threshold": 0.2},
+    "cps without cutmix": {"method.name": "cps", "method.mixer": "none", "method.claim_mode": "eval"},
+    "rrn regions": {"method.name": "rrn", "method.granularity": "region", "method.threshold": 0.5},
+    "supmix classmix": {
+        "method.name": "supmix",
+        "method.rule": "half_random",
+        "method.mix_unlabeled": "classmix",
+        "method.threshold": 0.2,
+        "method.feature_view": "weak",
+        "method.contest": "hinge",
+    },
     "guidedmix depth 2": {"method.name": "guidedmix", "method.mitrans.depth": 2, "method.pseudo.threshold": 0.2},
     "guidedmix no mixing": {"method.name": "guidedmix", "method.mix.level": "none"},
 }

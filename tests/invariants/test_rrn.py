@@ -206,10 +206,14 @@ def test_regions_are_believed_one_by_one() -> None:
     expected, shares = torch.tensor(0.0), []
     for branch, net in zip(nets.branches, nets.discriminators, strict=True):
         logits = branch(lesson.image)
-        verdict = net(torch.cat([logits.softmax(1), lesson.image], 1))[0].squeeze(1)
+        shown = torch.cat([logits.softmax(1), lesson.image], 1)
+        with torch.no_grad():
+            net.verdict.bias -= net(shown)[0].mean()  # so that it believes some regions and others not
+        verdict = net(shown)[0].squeeze(1)
         believed = F.interpolate((verdict > 0).float().unsqueeze(1), (32, 40), mode="nearest-exact").squeeze(1) > 0
         expected = expected + own_entropy(logits, lesson.valid & believed)
         shares.append((lesson.valid & believed).float().mean())
+        assert 0 < believed.float().mean() < 1
     losses = losses_of(config, nets, batch)
     assert verdict.shape == (4, 2, 2)
     assert_close(losses.terms["local_selection"], expected)
