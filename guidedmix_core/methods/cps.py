@@ -37,7 +37,7 @@ from guidedmix_core.rng import At
 from guidedmix_core.sections import Optim
 from guidedmix_core.segmentors import SegmentationNetwork
 
-Result = Annotated[
+Evaluated = Annotated[
     Literal["first", "mean"],
     Field(description="the first branch (CPS), or the mean of both branches' logits (RRN), an ensemble"),
 ]
@@ -85,14 +85,15 @@ class CPS(Method):
     cutmix: Boxes = Boxes()
     claim_mode: Literal["train", "eval"] = Field(
         "train",
-        description="BatchNorm and dropout while a branch labels; train: as released, labels come from the batch's "
-        "statistics, and the running ones also follow the images as they were before CutMix",
+        description="BatchNorm and dropout while a branch labels. train: as released; labels come from the batch's "
+        "statistics, and these passes move the running ones, too, to the images as they were before CutMix. eval: "
+        "labels come from the running statistics, which then follow mixed and labeled images only",
     )
     labeled: Labeled = Labeled()
     weight: Weight = Field(
         1.0, description="of the cross supervision; with CutMix 1 (VOC) or 5 (Cityscapes), without 1.5 or 6"
     )
-    evaluate: Result = "first"
+    evaluate: Evaluated = "first"
 
     def views(self) -> Views:
         return Views(unlabeled=True, partner=self.mixer == "cutmix")

@@ -11,8 +11,8 @@ images x, v_i = (softmax p_i, x), v = (one-hot y_l, x_l), and phi_i the last map
           + w_dr * CE(p_i, argmax p_i) where D_j(v_i) > threshold             dynamic region
     L_D = sum over i of (BCE(D_i(v_i), 0) + BCE(D_i(v), 1)) / 2
 
-This is the released code. Only the abstract of the paper was read: which of its two losses is which term is our
-reading, and where it says regions, the code judges whole images (`granularity`).
+This is what the released code does. Of the paper only the abstract was read: which of its two losses is which term
+is our reading, and where it says regions, the code judges whole images (`granularity`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from guidedmix_core.ema import in_mode
 from guidedmix_core.fields import Weight, is_off
 from guidedmix_core.losses import cross_entropy, mean_over_workers
 from guidedmix_core.methods import Build
-from guidedmix_core.methods.cps import CPS, Lesson, Peers, Result
+from guidedmix_core.methods.cps import CPS, Evaluated, Lesson, Peers
 from guidedmix_core.modules.discriminator import MASK_STRIDE, RELEASED_WINDOW, Granularity, MaskDiscriminator, Pool
 from guidedmix_core.pseudo import one_hot, shrink
 from guidedmix_core.rng import At
@@ -64,7 +64,7 @@ class JudgedPeers(Peers):
 class RRN(CPS):
     """CPS whose branches also believe themselves where a discriminator takes their masks for true ones."""
 
-    evaluate: Result = "mean"
+    evaluate: Evaluated = "mean"
     feature_matching_weight: Weight = 0.1
     local_selection_weight: Weight = Field(
         1.0, description="of self-training where a branch's own discriminator believes it"
@@ -111,13 +111,10 @@ class RRN(CPS):
         if not self._judges():
             return
         crop = f"augment.crop={list(run.augment.crop)}"
-        height, width = (side // MASK_STRIDE for side in run.augment.crop)
-        if self.pool == "adaptive" and min(height, width) < 1:
+        height, width = sides = [side // MASK_STRIDE for side in run.augment.crop]
+        if min(sides) < 1:
             raise ValueError(f"{crop}: the discriminators halve it four times; expected at least 16 pixels a side")
-        if (
-            self.pool == "released"
-            and not RELEASED_WINDOW <= min(height, width) <= max(height, width) < 2 * RELEASED_WINDOW
-        ):
+        if self.pool == "released" and not all(RELEASED_WINDOW <= side < 2 * RELEASED_WINDOW for side in sides):
             raise ValueError(
                 f"{crop}: method.pool=released reads one window of 20x20 of the discriminators' map, which is "
                 f"{height}x{width}; expected 320 to 639 pixels a side, or use method.pool: adaptive"
