@@ -16,7 +16,8 @@ from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
 def build_networks(config: RunConfig, num_classes: int, *, pretrained: bool = True) -> nn.Module:
     """All modules of a run, each initialized on its own stream. Without pretrained weights where a checkpoint brings
     them."""
-    return config.method.networks(Builder(config.seed, config.segmentor, num_classes, pretrained))
+    builder = Builder(config.seed, config.segmentor, num_classes, pretrained, config.data.classes().names)
+    return config.method.networks(builder)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Builder:
     config: Segmentor
     num_classes: int
     pretrained: bool
+    class_names: tuple[str, ...]
 
     def segmentor(self, purpose: str) -> SegmentationNetwork:
         with ambient(self.seed, "init", purpose):

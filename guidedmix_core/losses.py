@@ -101,3 +101,15 @@ def count_over_workers(count: Int[Tensor, ""]) -> Float[Tensor, ""]:
         dist.all_reduce(count)
         count = count / dist.get_world_size()
     return count.clamp(min=1.0)
+
+
+def mean_over_workers(mean: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mean over the whole batch, from that over this worker's part; gradients lead to the part alone.
+
+    Then the average of the workers' gradients is that of the whole batch, whatever is computed from the mean.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return mean
+    total = mean.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size() + (mean - mean.detach())

@@ -2,12 +2,14 @@
 
 GuidedMix-Net blends a labeled with an unlabeled image (arXiv 2106.15064, 2112.14015).
 CutMix: French et al., BMVC 2020, arXiv 1906.01916. ClassMix: Olsson et al., WACV 2021, arXiv 2007.07936.
+SupMix: Mano et al., VISAPP 2025, arXiv 2604.07122.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from functools import reduce
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,17 +29,20 @@ def _share(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-Shares = Annotated[Range, AfterValidator(_share)]
-
-
 class CutMix(Config):
-    """The box that CutMix pastes. The defaults are UniMatch's."""
+    """The boxes that CutMix pastes. The defaults are UniMatch's."""
 
-    area: Shares = Field((0.02, 0.4), description="of the box, as a share of the image, drawn uniformly")
-    aspect: Range = Field(
-        (0.3, 3.33), description="height by width, in units of the image's own, drawn uniformly in the logarithm"
+    area: Annotated[Range, AfterValidator(_share)] = Field(
+        (0.02, 0.4),
+        description="of an image's boxes before they overlap, as a share of the image, drawn uniformly",
     )
-    probability: float = Field(0.5, ge=0, le=1, description="that an image gets a box at all")
+    aspect: Range | Literal["fitting"] = Field(
+        (0.3, 3.33),
+        description="height by width, in units of the image's own, drawn uniformly in the logarithm; fitting: from as "
+        "wide to as tall as a single box of its area can be (CutMix-Seg, CPS)",
+    )
+    num_boxes: int = Field(1, ge=1, description="that share the area; where two overlap nothing is pasted (XOR)")
+    probability: float = Field(0.5, ge=0, le=1, description="that an image gets boxes at all")
     whole_batch: bool = Field(False, description="one draw decides whether all images of a batch get boxes (U2PL)")
 
 
@@ -94,18 +99,20 @@ def cutmix_boxes(
     box: CutMix,
     device: torch.device | str = "cpu",
 ) -> Bool[Tensor, "N H W"]:
-    """One box inside each of `n` images, or none. A box that would leave the image is reshaped, keeping its area."""
+    """One or more boxes inside each of `n` images, or none. A box that would leave the image is reshaped, keeping its
+    area. Each box has its part of an area of its own draw, as in CutMix-Seg."""
     height, width = size
-    draw = torch.rand(n, 5, generator=generator).to(device, non_blocking=True)
-    area = box.area[0] + (box.area[1] - box.area[0]) * draw[:, 0]
-    low, high = math.log(box.aspect[0]), math.log(box.aspect[1])
-    aspect = (low + (high - low) * draw[:, 1]).exp()
+    draw = torch.rand(n, box.num_boxes, 5, generator=generator).to(device, non_blocking=True)
+    area = box.area[0] + (box.area[1] - box.area[0]) * draw[..., 0]
+    aspect = _log_aspect(box.aspect, area, draw[..., 1]).exp()
+    area = area / box.num_boxes
     tall = torch.minimum((area * aspect).sqrt(), torch.ones_like(area)).maximum(area)
     tall, wide = (tall * height).round().clamp(min=1), (area / tall * width).round().clamp(min=1)
-    rows = _inside(tall, draw[:, 2], height)
-    columns = _inside(wide, draw[:, 3], width)
-    has_box = (draw[:1, 4].expand(n) if box.whole_batch else draw[:, 4]) < box.probability
-    return rows.unsqueeze(2) & columns.unsqueeze(1) & has_box.view(n, 1, 1)
+    rows = _inside(tall.flatten(), draw[..., 2].flatten(), height)
+    columns = _inside(wide.flatten(), draw[..., 3].flatten(), width)
+    boxes = (rows.unsqueeze(2) & columns.unsqueeze(1)).unflatten(0, (n, box.num_boxes))
+    has_boxes = (draw[:1, 0, 4].expand(n) if box.whole_batch else draw[:, 0, 4]) < box.probability
+    return reduce(torch.logical_xor, boxes.unbind(1)) & has_boxes.view(n, 1, 1)
 
 
 def beta_boxes(
@@ -135,6 +142,23 @@ def classmix_regions(generator: torch.Generator, label: Int[Tensor, "N H W"]) ->
     rank = torch.where(present > 0, draw, 2.0).argsort(1).argsort(1)
     chosen = rank < (present.sum(1, keepdim=True) // 2)
     return chosen.gather(1, pixels).view_as(label)
+
+
+def supmix_regions(
+    mask: Int[Tensor, "N H W"], pasted: Bool[Tensor, " K"], generator: torch.Generator | None
+) -> Bool[Tensor, "N H W"]:
+    """In each labeled image the pixels of the classes that are pasted; with a generator, of half of those it has."""
+    chosen = torch.cat([pasted, pasted.new_zeros(IGNORE + 1 - len(pasted))])[mask]
+    return chosen if generator is None else classmix_regions(generator, mask.where(chosen, IGNORE))
+
+
+def _log_aspect(
+    aspect: tuple[float, float] | Literal["fitting"], area: Float[Tensor, "N M"], draw: Float[Tensor, "N M"]
+) -> Float[Tensor, "N M"]:
+    if aspect == "fitting":
+        return (1 - 2 * draw) * area.log()
+    low, high = math.log(aspect[0]), math.log(aspect[1])
+    return low + (high - low) * draw
 
 
 def _inside(length: Float[Tensor, "N"], draw: Float[Tensor, "N"], size: int) -> Bool[Tensor, "N S"]:

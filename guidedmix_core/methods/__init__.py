@@ -36,6 +36,11 @@ class Build(Protocol):
     @property
     def num_classes(self) -> int: ...
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the data set, in the order of their ids."""
+        ...
+
     def segmentor(self, purpose: str) -> SegmentationNetwork:
         """A new segmentor as configured. Equal purpose, equal weights."""
         ...

@@ -14,6 +14,7 @@ from guidedmix_core.batch import Batch, Pseudo
 from guidedmix_core.ema import Cover, frozen_copy, in_mode, ramped, update
 from guidedmix_core.labeled import Labeled
 from guidedmix_core.methods import Build, Method, Student, Taught
+from guidedmix_core.mixing import CutMix, classmix_regions, cutmix_boxes
 from guidedmix_core.pseudo import confident, predict_pseudo
 from guidedmix_core.rng import At
 from guidedmix_core.segmentors import SegmentationNetwork
@@ -29,6 +30,14 @@ TeacherMode = Annotated[
     Literal["eval", "train"],
     Field(description="BatchNorm in the teacher's pass; train: its own batch statistics (ClassMix, CPS)"),
 ]
+
+
+def region_of(claimed: Pseudo, mixer: Literal["cutmix", "classmix"], box: CutMix, at: At) -> Bool[Tensor, "U H W"]:
+    """Where another image, of which this is claimed, is pasted: in boxes, or where it has half of its classes."""
+    if mixer == "classmix":
+        return classmix_regions(at.generator("classmix"), claimed.label)
+    size, device = (claimed.label.shape[-2], claimed.label.shape[-1]), claimed.label.device
+    return cutmix_boxes(at.generator("cutmix"), len(claimed.label), size, box, device)
 
 
 class StudentAndTeacher(Student):

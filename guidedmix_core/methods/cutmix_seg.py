@@ -21,6 +21,6 @@ class CutMixSeg(MeanTeacher):
     joint_batch: bool = False
     strong: Strong = False
     partner: Partner = "second_draw"
-    cutmix: CutMix = CutMix(area=(0.5, 0.5), probability=1.0)
+    cutmix: CutMix = CutMix(area=(0.5, 0.5), aspect="fitting", probability=1.0)
     loss: Loss = "sse"
     normalize: Normalized = "fraction"

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
 from guidedmix_core.fields import Weight
-from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage
-from guidedmix_core.mixing import CutMix, classmix_regions, cutmix_boxes, mix_pseudo, partners, paste
+from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, region_of
+from guidedmix_core.mixing import CutMix, mix_pseudo, partners, paste
 from guidedmix_core.pseudo import confident, confident_share, teach
 from guidedmix_core.rng import At
 
@@ -87,11 +87,7 @@ class MeanTeacher(TaughtByAverage):
         if batch.partner is not None:
             other = batch.partner.strong[0] if self.strong else batch.partner.weak
             claimed = self.claim(nets, batch.partner.weak, batch.partner.valid)
-        if self.mixer == "classmix":
-            region = classmix_regions(at.generator("classmix"), claimed.label)
-        else:
-            size, device = (image.shape[-2], image.shape[-1]), image.device
-            region = cutmix_boxes(at.generator("cutmix"), len(image), size, self.cutmix, device)
+        region = region_of(claimed, self.mixer, self.cutmix, at)
         return paste(other, image, region), mix_pseudo(claimed, pseudo, region)
 
     def _unlabeled(self, logits: Float[Tensor, "U K H W"], pseudo: Pseudo) -> Float[Tensor, ""]:

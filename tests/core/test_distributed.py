@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.config import RunConfig
+from guidedmix_core.losses import mean_over_workers
 from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
@@ -23,17 +24,24 @@ NO_BATCHNORM = {
     "optim.optimizer": "sgd",
 }
 
-# What draws for each worker's part, as boxes do, is switched off.
-METHODS = {
+WHOLE_IMAGE = {"method.cutmix.area": [1.0, 1.0], "method.cutmix.num_boxes": 1}
+"""Boxes, pairs, classes and dropout are drawn for each worker's part; a box that is the whole image has no choice."""
+WITHOUT_DRAWS: dict[str, dict[str, object]] = {
     "supervised": {},
     "mean_teacher": {"method.mixer": "none"},
     "pcr": {"method.mixer": "none", "method.threshold": 0.2},
     "u2pl": {"method.mixer": "none", "method.contrast.weight": 0},
+    "fixmatch": WHOLE_IMAGE,
+    "unimatch_v2": {"method.complementary_dropout": False, "method.cutmix.probability": 0.0},
+    "augseg": {"method.cutmix": False},
+    "cps": WHOLE_IMAGE,
+    "rrn": {**WHOLE_IMAGE, "method.dropout": 0.0, "method.start": 0, "method.threshold": 0.0},
+    "supmix": {"method.rule": "none"},
 }
 
 
-def config_of(method: str) -> RunConfig:
-    return small_run({"method.name": method, **NO_BATCHNORM, **METHODS[method]})
+def run_of(method: str) -> RunConfig:
+    return small_run({"method.name": method, **NO_BATCHNORM, **WITHOUT_DRAWS[method]})
 
 
 def work(rank: int, meeting: str, folder: str) -> None:
@@ -42,26 +50,34 @@ def work(rank: int, meeting: str, folder: str) -> None:
         "gloo", init_method=meeting, rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
     )
     try:
-        for method in METHODS:
-            train(config_of(method), Listening(), Checkpoints(Path(folder) / method), device="cpu")
+        for method in WITHOUT_DRAWS:
+            train(run_of(method), Listening(), Checkpoints(Path(folder) / method), device="cpu")
+        part = torch.tensor((1.0, -3.0)[rank], requires_grad=True)
+        mean = mean_over_workers(part)
+        mean.abs().backward()
+        torch.save((mean.detach(), part.grad), Path(folder) / f"mean {rank}.pt")
     finally:
         dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What they made of each method, trained one after the other: starting workers takes longer than the runs."""
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two workers trained: a folder for each method. To start them takes longer than all they do."""
     folder = tmp_path_factory.mktemp("two")
     mp.spawn(work, args=(f"file://{folder}/meeting", str(folder)), nprocs=2)
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_workers_give_the_weights_of_one_on_the_concatenated_batch(
-    method: str, two_workers: Path, tmp_path: Path
-) -> None:
-    one = train(config_of(method), Listening(), Checkpoints(tmp_path), device="cpu")
-    weights, both = (read_checkpoint(folder / "last.pt") for folder in (tmp_path, two_workers / method))
+@pytest.mark.parametrize("method", WITHOUT_DRAWS)
+def test_two_workers_give_the_weights_of_one_on_the_concatenated_batch(method: str, both: Path, tmp_path: Path) -> None:
+    one = train(run_of(method), Listening(), Checkpoints(tmp_path), device="cpu")
+    weights, shared = (read_checkpoint(folder / "last.pt") for folder in (tmp_path, both / method))
     for name, weight in weights["nets"].items():
-        torch.testing.assert_close(both["nets"][name], weight)
-    assert both["metrics"]["val/miou"] == pytest.approx(one.metrics["val/miou"], abs=1e-3)
+        torch.testing.assert_close(shared["nets"][name], weight)
+    assert shared["metrics"]["val/miou"] == pytest.approx(one.metrics["val/miou"], abs=1e-3)
+
+
+def test_the_mean_over_workers_is_that_of_the_batch_and_so_is_the_gradient_of_each_part(both: Path) -> None:
+    for rank in range(2):
+        mean, gradient = torch.load(both / f"mean {rank}.pt")
+        assert (mean, gradient) == (-1, -1)  # alone, the first part's mean is 1 and its gradient 1

@@ -17,6 +17,7 @@ from guidedmix_core.mixing import (
     mix_pseudo,
     partners,
     paste,
+    supmix_regions,
 )
 from guidedmix_core.pseudo import predict_pseudo
 from guidedmix_core.rng import generator
@@ -130,6 +131,37 @@ def test_a_box_too_tall_for_the_image_keeps_its_area() -> None:
     assert boxes.any(2).all()
 
 
+def test_a_fitting_box_is_anything_between_as_wide_and_as_tall_as_its_area_allows() -> None:
+    box = CutMix(area=(0.25, 0.25), aspect="fitting", probability=1.0)
+    boxes = cutmix_boxes(generator("test"), 2000, (100, 100), box)
+    tall = boxes.any(2).float().mean(1)
+    assert_close(boxes.float().mean(dim=(1, 2)), torch.full((2000,), 0.25), atol=0.01, rtol=0)
+    # The height is 0.25 ^ u for a uniform u: uniform in the logarithm from 0.25 to 1.
+    shares = torch.linspace(0, 1, 11)
+    assert_close(tall.quantile(shares), 0.25 ** (1 - shares), atol=0.03, rtol=0)
+
+
+def test_boxes_share_the_area_and_cancel_where_they_overlap() -> None:
+    one, three = (
+        cutmix_boxes(
+            generator("test"), 400, (96, 96), CutMix(area=(0.3, 0.3), aspect=(1, 1), num_boxes=n, probability=1)
+        )
+        for n in (1, 3)
+    )
+    side = round((0.1**0.5) * 96)
+    areas = three.flatten(1).sum(1)
+    assert_close(one.float().mean(dim=(1, 2)), torch.full((400,), 0.3), atol=0.01, rtol=0)
+    assert areas.max() == 3 * side**2  # apart
+    assert (areas < 3 * side**2).any()  # overlapping
+    assert (areas % 2 == 3 * side**2 % 2).all()  # each pixel that two share is lost twice
+
+
+@pytest.mark.parametrize("num_boxes", [1, 3])
+def test_the_same_draw_gives_the_same_boxes_of_each_image(num_boxes: int) -> None:
+    few, many = (cutmix_boxes(generator("test"), n, (24, 32), CutMix(num_boxes=num_boxes)) for n in (3, 8))
+    assert torch.equal(many[:3], few)
+
+
 def test_boxes_come_with_their_probability() -> None:
     has_box = cutmix_boxes(generator("test"), 4000, (8, 8), CutMix(probability=0.25)).flatten(1).any(1)
     assert_close(has_box.float().mean(), torch.tensor(0.25), atol=0.03, rtol=0)
@@ -168,3 +200,29 @@ def test_one_draw_may_decide_for_the_whole_batch() -> None:
     has_box = regions.flatten(2).any(2)
     assert torch.equal(has_box, has_box[:, :1].expand(-1, 6))
     assert 0.3 < has_box.float().mean() < 0.7
+
+
+def labeled_mask() -> torch.Tensor:
+    mask = torch.randint(0, 5, (6, 10, 10), generator=generator("test", "labels"))
+    mask[:, :2] = 255
+    return mask
+
+
+def test_supmix_takes_all_pixels_of_the_classes_that_are_pasted() -> None:
+    mask, pasted = labeled_mask(), torch.tensor([False, True, False, False, True])
+    assert torch.equal(supmix_regions(mask, pasted, None), (mask == 1) | (mask == 4))
+
+
+def test_supmix_with_all_classes_and_half_of_them_is_classmix() -> None:
+    mask, everything = labeled_mask(), torch.ones(5, dtype=torch.bool)
+    region = supmix_regions(mask, everything, generator("test"))
+    assert torch.equal(region, classmix_regions(generator("test"), mask))
+    assert 0 < region.float().mean() < 1
+
+
+def test_supmix_takes_half_of_the_pasted_classes_that_an_image_has() -> None:
+    mask, pasted = torch.tensor([0, 1, 2, 3, 4, 255]).expand(40, 2, 6), torch.tensor([False, True, True, True, True])
+    region = supmix_regions(mask, pasted, generator("test"))
+    assert (region.any(1).sum(1) == 2).all()
+    assert not region[..., [0, 5]].any()
+    assert region[..., 1:5].any(1).any(0).all()

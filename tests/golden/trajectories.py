@@ -29,6 +29,15 @@ VARIANTS: dict[str, dict[str, object]] = {
     # One prototype a class: where several clusters of an untrained network's features lie, the last bits decide.
     "pcr": {**subject("pcr"), "method.prototypes.num_each": 1},
     "u2pl all anchors": {**subject("u2pl"), "method.contrast.anchor_probability": 0.0},
+    "cps without cutmix": {"method.name": "cps", "method.mixer": "none", "method.claim_mode": "eval"},
+    "rrn regions": {**subject("rrn"), "method.granularity": "region", "method.threshold": 0.5},
+    "supmix classmix": {
+        **subject("supmix"),
+        "method.rule": "half_random",
+        "method.mix_unlabeled": "classmix",
+        "method.feature_view": "weak",
+        "method.contest": "hinge",
+    },
 }
 
 

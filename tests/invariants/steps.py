@@ -111,7 +111,8 @@ def train_steps(config: RunConfig, batches: int = 3) -> nn.Module:
     for step in range(batches):
         for player in players.values():
             player.zero_grad()
-        losses_of(config, nets, some_batch(key=f"batch {step}"), step + STEPS - batches).total().backward()
+        batch = some_batch(key=f"batch {step}")
+        losses_of(config, nets, batch, step + STEPS - batches).total().backward()
         for player in players.values():
             player.step()
         with torch.no_grad():
