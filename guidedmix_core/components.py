@@ -98,7 +98,9 @@ def _build(base: type[Component], value: Any) -> Component:
     value = {"name": value} if isinstance(value, str) else value
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise PydanticCustomError(
-            "component_name", "expected a name, or a mapping with one; {hint}", {"hint": nearest("", names(base.family))}
+            "component_name",
+            "expected a name, or a mapping with one; {hint}",
+            {"hint": nearest("", names(base.family))},
         )
     fields = dict(value)
     try:

@@ -66,9 +66,10 @@ class RunData:
         self._stored: Pool | None = None
 
     def relabeled(self, stored: ArrayCache | None) -> RunData:
-        """The same data with stored pseudo masks: the unlabeled stream has the images that they are of, and no other."""
+        """The same data with stored pseudo masks: the unlabeled stream has the images they are of, and no others."""
         data = copy.copy(self)
-        data._stored = stored and Pool(self._images, tuple(self._place[name] for name in stored.ids), stored)
+        if stored is not None:
+            data._stored = Pool(self._images, tuple(self._place[name] for name in stored.ids), stored)
         return data
 
     def training(self, views: Views, device: torch.device | str, world: int = 1) -> TrainingStream:

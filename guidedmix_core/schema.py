@@ -12,14 +12,14 @@ from pydantic import BaseModel, ValidationError
 from guidedmix_core.components import Component, Config, find, inlined
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, nearest
-from guidedmix_core.trees import DEFAULT, Tree, chained
+from guidedmix_core.trees import DEFAULT, Tree, with_whole_stages
 
 Model = TypeVar("Model", bound=Config)
 
 
 def build(tree: Tree, model: type[Model] = RunConfig) -> Model:
     """The checked configuration of a tree. ConfigError lists every problem: place, path, value, what was expected."""
-    tree = chained(tree) if issubclass(model, RunConfig) else tree
+    tree = with_whole_stages(tree) if issubclass(model, RunConfig) else tree
     try:
         return model.model_validate(tree.values)
     except ValidationError as error:
@@ -44,7 +44,7 @@ def fingerprint(config: Config) -> str:
 
 def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:
     """(path, value, origin) of every leaf of the resolved configuration."""
-    tree = chained(tree)
+    tree = with_whole_stages(tree)
     given = tree.origins
     return [
         (path, value, tree.origin(path) if _was_given(path, given) else DEFAULT)
@@ -161,7 +161,8 @@ def _fields(model: type[BaseModel], path: list[str], values: Any) -> list[str]:
             models = _models(model.model_fields[part].annotation)
         if not models:
             return []
-        model = max(models, key=lambda candidate: len(set(candidate.model_fields) & set(values)))
+        given = set(values) if isinstance(values, dict) else set()
+        model = max(models, key=lambda candidate: len(set(candidate.model_fields) & given))
         if issubclass(model, Component) and "family" in model.__dict__:
             model = find(model.family, values["name"])
             models = [model]

@@ -13,6 +13,7 @@ import yaml
 from guidedmix_core.errors import ConfigError, nearest
 from guidedmix_core.trees import Tree, chained, overlay
 
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: `on`, `off`, `yes`, `no` are words, `1e-3` is a number, a date is a word; a key given
     twice is an error."""

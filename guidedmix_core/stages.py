@@ -57,13 +57,11 @@ Train = Callable[[RunConfig, Start, Checkpoints, Reporter, Passing], tuple[Resul
 
 
 def address(config: RunConfig, data: RunData) -> str:
-    """16 hexadecimal digits for all that leads to the run's weights: its tree and its data, but not how it is judged."""
+    """16 hexadecimal digits for all that leads to a run's weights: its tree and its data, not how it is judged."""
     return hashlib.sha256(f"{fingerprint(_unjudged(config))} {data.trained_on}".encode()).hexdigest()[:16]
 
 
-def run_stages(
-    config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train
-) -> Start:
+def run_stages(config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train) -> Start:
     """What the run begins with. Stages that `root` has are reused; what is missing is trained, or waited for.
 
     All workers of a group call this. TrialFailed and ConfigError of a stage name it.

@@ -26,7 +26,7 @@ from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
 from guidedmix_core.place import Place
 from guidedmix_core.reports import Report, Reporter, Result
-from guidedmix_core.rng import At, ambient
+from guidedmix_core.rng import At
 from guidedmix_core.schedules import lr_factor
 from guidedmix_core.segmentors import SegmentationNetwork
 from guidedmix_core.stage_folder import save_weights

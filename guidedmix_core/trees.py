@@ -39,54 +39,58 @@ def overlay(under: Tree, over: Tree) -> Tree:
 
 
 def chained(tree: Tree) -> Tree:
-    """The tree as a run has it: its own method at the top, the stages before it in `stages`, each stage's `optim` whole.
+    """The tree with the run's own method at the top and those before it in `stages`.
 
     A tree that names no method but stages is a whole chain: the last of them is the run's own method, steps and optim.
     """
     stages = tree.values.get("stages")
-    if not isinstance(stages, list) or not stages:
+    if tree.values.get("method") is not None or not isinstance(stages, list) or not stages:
         return tree
-    if tree.values.get("method") is None and isinstance(stages[-1], dict):
-        tree = _with_own_method(tree, len(stages) - 1)
-    for i, stage in enumerate(tree.values["stages"]):
-        if isinstance(stage, dict) and isinstance(stage.get("optim"), dict):
-            tree = _with_whole_optim(tree, i)
-    return tree
+    return _with_own_method(tree, stages) if isinstance(stages[-1], dict) else tree
 
 
-def _with_own_method(tree: Tree, last: int) -> Tree:
-    place = f"stages.{last}"
-    *before, own = tree.values["stages"]
+def with_whole_stages(tree: Tree) -> Tree:
+    """`chained`, and what a stage says of `optim` laid over the run's: `{lr: 0.1}` changes nothing but the rate."""
+    return _with_whole_optim(chained(tree))
+
+
+def _with_own_method(tree: Tree, stages: list[Any]) -> Tree:
+    last = f"stages.{len(stages) - 1}"
+    *before, own = stages
     if unknown := own.keys() - STAGE_KEYS.keys():
         key = min(unknown)
-        raise ConfigError(f"{tree.origin(f'{place}.{key}')}: {place}.{key}: unknown key; {nearest(key, STAGE_KEYS)}")
-    values = {key: value for key, value in tree.values.items() if key not in ("method", "stages")}
-    given = {path: origin for path, origin in tree.origins.items() if not f"{path}.".startswith((f"{place}.", "method."))}
-    for key, path in STAGE_KEYS.items():
-        if own.get(key) is None:
-            continue
-        section, _, inner = path.partition(".")
-        moved = {path + where.removeprefix(f"{place}.{key}"): origin for where, origin in _below(tree, f"{place}.{key}")}
-        over = {section: {inner: own[key]} if inner else own[key]}
-        given_tree = overlay(Tree(values, given), Tree(over, moved))
-        values, given = given_tree.values, given_tree.origins
-    return Tree({**values, "stages": before}, given)
-
-
-def _with_whole_optim(tree: Tree, i: int) -> Tree:
-    """A stage's `optim` lies over the run's: `optim: {lr: 0.1}` changes the learning rate and nothing else."""
-    place, stages = f"stages.{i}.optim", list(tree.values["stages"])
-    run = tree.values.get("optim") or {}
-    own = {**run, **stages[i]["optim"]}
-    inherited = {
-        f"{place}.{key}": tree.origin(f"optim.{key}") for key in run if key not in stages[i]["optim"]
+        raise ConfigError(f"{tree.origin(f'{last}.{key}')}: {last}.{key}: unknown key; {nearest(key, STAGE_KEYS)}")
+    if own.get("optim"):  # the run's own: a stage without any keeps what stands at the top
+        before = [{"optim": {}, **stage} if isinstance(stage, dict) else stage for stage in before]
+        tree = _with_whole_optim(Tree({**tree.values, "stages": before}, tree.origins))
+        before = tree.values["stages"]
+    rest = {key: value for key, value in tree.values.items() if key not in ("method", "stages")}
+    above = {
+        path: origin for path, origin in tree.origins.items() if not _is_in(path, last) and not _is_in(path, "method")
     }
-    stages[i] = {**stages[i], "optim": own}
-    return Tree({**tree.values, "stages": stages}, {**inherited, **tree.origins})
+    run = Tree(rest, above)
+    for key, path in STAGE_KEYS.items():
+        if own.get(key) is not None:
+            place = f"{last}.{key}"
+            moved = {path + at.removeprefix(place): tree.origins[at] for at in tree.origins if _is_in(at, place)}
+            section, _, inner = path.partition(".")
+            run = overlay(run, Tree({section: {inner: own[key]} if inner else own[key]}, moved))
+    return Tree({**run.values, "stages": before}, run.origins)
 
 
-def _below(tree: Tree, place: str) -> list[tuple[str, str]]:
-    return [(path, origin) for path, origin in tree.origins.items() if f"{path}.".startswith(f"{place}.")]
+def _with_whole_optim(tree: Tree) -> Tree:
+    given, run = tree.values.get("stages"), tree.values.get("optim") or {}
+    stages, inherited = list(given) if isinstance(given, list) else [], {}
+    for i, stage in enumerate(stages):
+        own = stage.get("optim") if isinstance(stage, dict) else None
+        if isinstance(own, dict):
+            stages[i] = {**stage, "optim": {**run, **own}}
+            inherited |= {f"stages.{i}.optim.{key}": tree.origin(f"optim.{key}") for key in run if key not in own}
+    return Tree({**tree.values, "stages": stages}, {**tree.origins, **inherited}) if stages else tree
+
+
+def _is_in(path: str, section: str) -> bool:
+    return f"{path}.".startswith(f"{section}.")
 
 
 def _merge(under: dict[str, Any], over: Mapping[str, Any], path: str, origins: dict[str, str]) -> dict[str, Any]:

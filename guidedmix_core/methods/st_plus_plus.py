@@ -36,11 +36,11 @@ class StPlusPlus(Method):
         1.0,
         gt=0,
         le=1,
-        description="of the unlabeled images, those on which the stage before agreed most with itself on the way; 1: all",
+        description="of the unlabeled images, those whose prediction the stage before changed least on its way; 1: all",
     )
     relabel: Literal["rest", "all"] = Field(
         "rest",
-        description="after a stage of st_plus_plus: only images it was not taught get new masks (released code), or all",
+        description="after a stage of st_plus_plus: images it was not taught get new masks (released code), or all do",
     )
     scales: Scales = Field(
         (0.5, 0.75, 1.0, 1.5, 2.0), description="of the image, over which the stage before averages its probabilities"
