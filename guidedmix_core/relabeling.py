@@ -23,6 +23,7 @@ from torch import Tensor
 from guidedmix_core.building import Builder
 from guidedmix_core.cache import ArrayCache, store
 from guidedmix_core.config import RunConfig
+from guidedmix_core.evaluation import Predictor
 from guidedmix_core.files import write_text
 from guidedmix_core.loaders import RunData
 from guidedmix_core.methods import Relabel
@@ -67,7 +68,7 @@ def relabel(
 
 
 def predict_mask(
-    network: SegmentationNetwork, image: Float[Tensor, "1 C H W"], scales: Sequence[float], flip: bool
+    network: Predictor, image: Float[Tensor, "1 C H W"], scales: Sequence[float], flip: bool
 ) -> UInt8[np.ndarray, "H W"]:
     """The class whose probability, averaged over the image at these scales and their mirror images, is largest."""
     size = (image.shape[-2], image.shape[-1])

@@ -10,8 +10,8 @@ from typing import Any
 from guidedmix_core.errors import ConfigError, nearest
 
 DEFAULT = "default"
-STAGE_KEYS = {"method": "method", "steps": "train.steps", "optim": "optim"}
-"""What a stage says of itself, and where a run says the same."""
+OWN = {"method": "method", "steps": "train.steps"}
+"""What the last stage of a whole chain says of the run, and where a run says it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def overlay(under: Tree, over: Tree) -> Tree:
 def chained(tree: Tree) -> Tree:
     """The tree with the run's own method at the top and those before it in `stages`.
 
-    A tree that names no method but stages is a whole chain: the last of them is the run's own method, steps and optim.
+    A tree that names no method but stages is a whole chain: the last of them is the run's own method and steps.
     """
     stages = tree.values.get("stages")
     if tree.values.get("method") is not None or not isinstance(stages, list) or not stages:
@@ -57,19 +57,15 @@ def with_whole_stages(tree: Tree) -> Tree:
 def _with_own_method(tree: Tree, stages: list[Any]) -> Tree:
     last = f"stages.{len(stages) - 1}"
     *before, own = stages
-    if unknown := own.keys() - STAGE_KEYS.keys():
-        key = min(unknown)
-        raise ConfigError(f"{tree.origin(f'{last}.{key}')}: {last}.{key}: unknown key; {nearest(key, STAGE_KEYS)}")
-    if own.get("optim"):  # the run's own: a stage without any keeps what stands at the top
-        before = [{"optim": {}, **stage} if isinstance(stage, dict) else stage for stage in before]
-        tree = _with_whole_optim(Tree({**tree.values, "stages": before}, tree.origins))
-        before = tree.values["stages"]
+    for key in sorted(own.keys() - OWN.keys()):
+        known = "it stands at the top of the run" if key == "optim" else nearest(key, OWN)
+        raise ConfigError(f"{tree.origin(f'{last}.{key}')}: {last}.{key}: unknown key of a chain's last stage; {known}")
     rest = {key: value for key, value in tree.values.items() if key not in ("method", "stages")}
     above = {
         path: origin for path, origin in tree.origins.items() if not _is_in(path, last) and not _is_in(path, "method")
     }
     run = Tree(rest, above)
-    for key, path in STAGE_KEYS.items():
+    for key, path in OWN.items():
         if own.get(key) is not None:
             place = f"{last}.{key}"
             moved = {path + at.removeprefix(place): tree.origins[at] for at in tree.origins if _is_in(at, place)}
