@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -43,7 +44,7 @@ def relabel(
     ask: Relabel, stage: RunConfig, folder: StageFolder, data: RunData, place: Place, earlier: ArrayCache | None
 ) -> ArrayCache:
     """The stored masks. `earlier` are those that the stage itself was taught. The caller holds the stage's lock."""
-    images = [record.id for record in data.split.unlabeled]
+    began, images = time.perf_counter(), [record.id for record in data.split.unlabeled]
     chosen = list(range(len(images)))
     if ask.share < 1:
         scores = _stabilities(stage, folder, data, place)
@@ -60,6 +61,7 @@ def relabel(
     masks = ((images[i], mask) for i, mask in _shared(chosen, label, place))
     if place.rank == 0:
         store(folder.pseudo(ask), masks)
+        folder.write_made(ask, time.perf_counter() - began)
     else:
         for _ in masks:  # takes part in gathering
             pass

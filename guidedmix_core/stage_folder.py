@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,16 @@ class StageFolder:
     def pseudo(self, ask: Relabel) -> Path:
         """The stored pseudo masks of one way to make them."""
         return self.path / f"pseudo-{hashlib.sha256(repr(ask).encode()).hexdigest()[:16]}"
+
+    def write_made(self, ask: Relabel, seconds: float) -> None:
+        """What the masks were made by, in words, and what that took."""
+        made = self.pseudo(ask) / "made.json"
+        write_text(made, json.dumps({**asdict(ask), "seconds": seconds}, indent=1) + "\n")
+
+    def mask_seconds(self, ask: Relabel | None) -> float:
+        """What making these masks took; 0 if none are asked for."""
+        made = self.pseudo(ask) / "made.json" if ask else None
+        return json.loads(made.read_text())["seconds"] if made and made.exists() else 0.0
 
     def read_result(self) -> dict[str, Any]:
         """What it took and how good it is; nothing if the stage is not there."""

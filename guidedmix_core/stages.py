@@ -83,8 +83,10 @@ class _Chain:
         if i == 0:
             return Start()
         self._complete(i - 1)
-        before = self.folders[i - 1]
-        return Start(load_weights(before.weights), self._masks(i), before.read_result().get("seconds_in_all", 0.0))
+        before, masks = self.folders[i - 1], self._masks(i)
+        seconds = before.read_result().get("seconds_in_all", 0.0)
+        seconds += before.mask_seconds(self.runs[i].method.stored_masks())
+        return Start(load_weights(before.weights), masks, seconds)
 
     def _complete(self, i: int) -> None:
         folder = self.folders[i]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,24 +25,44 @@ NO_BATCHNORM = {
 }
 
 
-def work(rank: int, meeting: str, config: RunConfig, folder: str) -> None:
+ALONE: dict[str, dict[str, Any]] = {  # boxes are drawn for each worker's part
+    "supervised": {},
+    "mean_teacher": {"method.mixer": "none"},
+    "st_plus_plus": {"method.cutout.probability": 0.0, "method.reliable_share": 0.5, "method.scales": [1.0]},
+}
+
+
+def run_of(method: str) -> RunConfig:
+    return small_run({"method.name": method, **NO_BATCHNORM, **ALONE[method]})
+
+
+def work(rank: int, meeting: str, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=meeting, rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
     )
     try:
-        train(config, Listening(), Checkpoints(Path(folder)), device="cpu")
+        for method in ALONE:
+            train(run_of(method), Listening(), Checkpoints(folder / method), device="cpu")
     finally:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", ["supervised", "mean_teacher"])
-def test_two_workers_give_the_weights_of_one_on_the_concatenated_batch(method: str, tmp_path: Path) -> None:
-    alone = {"method.mixer": "none"} if method == "mean_teacher" else {}  # boxes are drawn for each worker's part
-    config = small_run({"method.name": method, **NO_BATCHNORM, **alone})
-    one = train(config, Listening(), Checkpoints(tmp_path / "one"), device="cpu")
-    mp.spawn(work, args=(f"file://{tmp_path}/meeting", config, str(tmp_path / "two")), nprocs=2)
-    weights, both = (read_checkpoint(tmp_path / name / "last.pt") for name in ("one", "two"))
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs' folders, each trained by the same two workers."""
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(work, args=(f"file://{folder}/meeting", folder), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("method", ALONE)
+def test_two_workers_give_the_weights_of_one_on_the_concatenated_batch(
+    method: str, by_two: Path, tmp_path: Path
+) -> None:
+    """They share out stages, too, and the images whose pseudo masks are stored."""
+    one = train(run_of(method), Listening(), Checkpoints(tmp_path), device="cpu")
+    weights, both = (read_checkpoint(folder / "last.pt") for folder in (tmp_path, by_two / method))
     for name, weight in weights["nets"].items():
         torch.testing.assert_close(both["nets"][name], weight)
     assert both["metrics"]["val/miou"] == pytest.approx(one.metrics["val/miou"], abs=1e-3)
