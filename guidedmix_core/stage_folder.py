@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,11 +61,17 @@ class StageFolder:
         """What it took and how good it is; nothing if the stage is not there."""
         return json.loads(self.result.read_text()) if self.result.exists() else {}
 
-    def note(self, row: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`; those of the same step and later ones, which a resumed run repeats, go."""
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of `metrics.jsonl`; those of this step and later ones, which a resumed run repeats, go."""
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] < row["step"]]
-        write_text(self.metrics, "".join(f"{line}\n" for line in (*kept, json.dumps(row))))
+        kept = [line for line in lines if json.loads(line)["step"] < step]
+        kept.append(json.dumps({"step": step, **finite(metrics)}))
+        write_text(self.metrics, "".join(f"{line}\n" for line in kept))
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Without what JSON has no number for, such as the IoU of a class that does not occur."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def save_weights(path: Path, network: nn.Module) -> None:

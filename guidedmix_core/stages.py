@@ -28,7 +28,7 @@ from guidedmix_core.relabeling import relabel
 from guidedmix_core.reports import Report, Reporter, Result, StageReport
 from guidedmix_core.schema import dump, fingerprint
 from guidedmix_core.segmentors import SegmentationNetwork
-from guidedmix_core.stage_folder import StageFolder, load_weights, save_weights
+from guidedmix_core.stage_folder import StageFolder, finite, load_weights, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ class _Chain:
             with self._locked(i):
                 if not self._is_there(folder):
                     self._train(i, start)
-        for earlier in range(i + 1):  # one that is not there, or no more, stands in what came of it
-            self._tell(earlier, "reused")
+        for known in range(i + 1):  # an earlier one may be gone: what came of it is there
+            self._tell(known, "reused")
 
     def _is_there(self, folder: StageFolder) -> bool:
         return self.place.agree(folder.weights.exists())
@@ -108,6 +108,8 @@ class _Chain:
         passing = Passing(self.config.evaluate.every, folder.snapshots(steps))
         self._tell(i, "trains")
         if self.place.rank == 0:
+            for leftover in folder.path.rglob("*.part"):  # of a process that was killed while it wrote
+                leftover.unlink()
             text = yaml.safe_dump(dump(_unjudged(run)), sort_keys=False, allow_unicode=True)
             write_text(folder.config, text)
         with _named(self._report(i, "trains").name):
@@ -127,7 +129,7 @@ class _Chain:
             "steps": result.steps,
             "seconds": result.seconds,
             "seconds_in_all": start.seconds + result.seconds,
-            "metrics": result.metrics,
+            "metrics": finite(result.metrics),
             "data": self.data.trained_on,
             "torch": torch.__version__,
         }
@@ -218,7 +220,7 @@ class _StageReporter:
         self.reporter.progress(step, steps, losses)
 
     def evaluated(self, report: Report) -> bool:
-        self.folder.note({"step": report.step, **report.metrics})
+        self.folder.note(report.step, report.metrics)
         return False
 
 

@@ -49,6 +49,11 @@ def test_a_whole_chain_is_the_run_whose_stages_come_before_its_method() -> None:
     assert build(tree(WHOLE)) == build(tree(BEFORE))
 
 
+def test_a_whole_chain_over_a_base_takes_its_method_away() -> None:
+    over = overlay(tree("method: {name: mean_teacher, decay: 0.9}\n"), parse(f"method: null\n{WHOLE}", "over.yaml"))
+    assert build(over) == build(tree(WHOLE))
+
+
 def test_a_chain_survives_the_round_trip() -> None:
     config = build(tree(WHOLE))
     assert build(Tree(dump(config), {})) == config

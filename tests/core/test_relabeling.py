@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from guidedmix_core import stages
 from guidedmix_core.batch import IGNORE
-from guidedmix_core.cache import store
+from guidedmix_core.cache import ArrayCache, store
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.loaders import open_data
@@ -131,6 +132,57 @@ def test_without_stored_masks_a_batch_has_none() -> None:
     views = small_run({"method.name": "mean_teacher"}).method.views()
     unlabeled = open_data(small_run()).training(views, "cpu").batch(0, 0).unlabeled
     assert unlabeled is not None and unlabeled.pseudo is None
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig, Listening]:
+    """ST++ as published, in a few steps: its folder, configuration and what was heard."""
+    folder, heard = tmp_path_factory.mktemp("chain"), Listening()
+    selects = {"method": {"name": "st_plus_plus", "reliable_share": 0.5}, "steps": 2}
+    stages = [{"method": "supervised", "steps": 3}, selects]
+    config = small_run({"method.name": "st_plus_plus", "stages": stages, "train.steps": 2})
+    train(config, heard, Checkpoints(folder / "run"), device="cpu", stages=folder / "stages")
+    return folder, config, heard
+
+
+def stored(folder: Path) -> list[ArrayCache]:
+    """The pseudo masks of the chain, in order."""
+    return sorted((ArrayCache(found.parent) for found in folder.glob("stages/*/pseudo-*/made.json")), key=len)
+
+
+def test_st_plus_plus_labels_the_reliable_half_then_the_rest(chain: tuple[Path, RunConfig, Listening]) -> None:
+    reliable, everything = stored(chain[0])
+    places = {name: i for i, name in enumerate(everything.ids)}
+    assert (len(reliable), len(everything)) == (4, 8)
+    assert all(np.array_equal(reliable[i], everything[places[name]]) for i, name in enumerate(reliable.ids))
+
+
+def test_the_quality_of_the_stored_masks_is_reported(chain: tuple[Path, RunConfig, Listening]) -> None:
+    folder, config, heard = chain
+    *_, masks = stored(folder)
+    places = {name: i for i, name in enumerate(masks.ids)}
+    known = [open_data(config).split.unlabeled[i] for i in (1, 3, 5, 7)]  # the four that telemetry takes of eight
+    right = [masks[places[record.id]] == config.data.read_mask(record) for record in known]
+    metrics = heard.reports[-1].metrics
+    assert (metrics["pseudo/coverage"], metrics["pseudo/precision"]) == (1.0, pytest.approx(np.mean(right)))
+
+
+def test_stored_masks_are_reused(
+    chain: tuple[Path, RunConfig, Listening], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, config, first = chain
+    monkeypatch.setattr(stages, "relabel", None)
+    again = Listening()
+    train(config, again, Checkpoints(tmp_path), device="cpu", stages=folder / "stages")
+    assert [(stage.index, stage.state) for stage in again.stages] == [(0, "reused"), (1, "reused")]
+    assert again.losses == first.losses[5:]
+
+
+def test_the_cost_of_a_chain_counts_stages_and_masks(chain: tuple[Path, RunConfig, Listening]) -> None:
+    folder, _, heard = chain
+    made = [json.loads(file.read_text())["seconds"] for file in folder.glob("stages/*/pseudo-*/made.json")]
+    trained = [json.loads(file.read_text())["seconds"] for file in folder.glob("stages/*/result.json")]
+    assert heard.reports[-1].metrics["time/stage_seconds"] == pytest.approx(sum(made) + sum(trained))
 
 
 def test_a_chain_opens_no_mask_of_an_unlabeled_image(tmp_path: Path) -> None:
