@@ -9,9 +9,9 @@ from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.loaders import open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
+from guidedmix_core.reports import Report, Reporter, Result, StageReport
 from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
 from guidedmix_core.sources import (
-    Tree,
     override,
     parse,
     parse_changes,
@@ -21,7 +21,8 @@ from guidedmix_core.sources import (
     resolve,
     search_spaces,
 )
-from guidedmix_core.trainer import Report, Reporter, Result, train
+from guidedmix_core.trainer import train
+from guidedmix_core.trees import Tree
 
 __all__ = [
     "Checkpoints",
@@ -37,6 +38,7 @@ __all__ = [
     "Result",
     "RunConfig",
     "Size",
+    "StageReport",
     "Tree",
     "TrialFailed",
     "Tuple",

@@ -35,6 +35,8 @@ class Unlabeled:
     strong: tuple[Float[Tensor, "U C H W"], ...]
     valid: Bool[Tensor, "U H W"]
     """False where the crop leaves the image."""
+    pseudo: Int[Tensor, "U H W"] | None = None
+    """The crop of the stored pseudo mask, where the method has asked for one; 255 where the crop leaves the image."""
 
 
 @dataclass(frozen=True)

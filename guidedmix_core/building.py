@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from guidedmix_core.config import RunConfig
 from guidedmix_core.methods import Made
@@ -13,11 +13,13 @@ from guidedmix_core.rng import ambient
 from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
 
 
-def build_networks(config: RunConfig, num_classes: int, *, pretrained: bool = True) -> nn.Module:
+def build_networks(
+    config: RunConfig, num_classes: int, *, pretrained: bool = True, start: Mapping[str, Tensor] | None = None
+) -> nn.Module:
     """All modules of a run, each initialized on its own stream. Without pretrained weights where a checkpoint brings
-    them."""
-    builder = Builder(config.seed, config.segmentor, num_classes, pretrained, config.data.classes().names)
-    return config.method.networks(builder)
+    them. `start` are the weights that the stage before hands on."""
+    names = config.data.classes().names
+    return config.method.networks(Builder(config.seed, config.segmentor, num_classes, pretrained, names, start))
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class Builder:
     num_classes: int
     pretrained: bool
     class_names: tuple[str, ...]
+    start: Mapping[str, Tensor] | None = None
 
-    def segmentor(self, purpose: str) -> SegmentationNetwork:
+    def segmentor(self, purpose: str, *, fresh: bool = False) -> SegmentationNetwork:
         with ambient(self.seed, "init", purpose):
             network = self.config.build(self.num_classes)
-        if self.pretrained:
+        if self.start is not None and purpose == "student" and not fresh:
+            network.load_state_dict(self.start)
+        elif self.pretrained:
             self.config.backbone.load_weights(network.backbone)
         return network
 

@@ -12,8 +12,7 @@ import inspect
 import json
 import math
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from filelock import FileLock
 
 from guidedmix_core.datasets import Dataset, Record
 from guidedmix_core.errors import ConfigError
+from guidedmix_core.files import whole_folder
 
 FORMAT = 1
 CHUNK = 256
@@ -79,6 +79,30 @@ def cached_presence(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
     return _cached("presence", dataset, records, read, lambda record: record.mask)
 
 
+def opened(folder: Path) -> ArrayCache | None:
+    """The cache in the folder; None if it is not there, or damaged."""
+    try:
+        return ArrayCache(folder)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def store(folder: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> ArrayCache:
+    """A cache of these arrays, each with its id. The caller sees to it that nobody else makes the same."""
+    ids, shapes, digest = [], [], hashlib.sha256()
+    with whole_folder(folder) as unfinished:
+        with (unfinished / "bytes").open("wb") as file:
+            for name, array in arrays:
+                ids.append(name)
+                shapes.append(array.shape)
+                digest.update(f"{name}\n".encode() + array.tobytes())
+                file.write(array.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        _write_index(unfinished, ids, shapes, digest.hexdigest(), ())
+    return ArrayCache(folder)
+
+
 def cache_root() -> Path:
     """`$GUIDEDMIX_CACHE`, or the user's cache folder."""
     return Path(os.environ.get("GUIDEDMIX_CACHE") or platformdirs.user_cache_dir("guidedmix"))
@@ -92,31 +116,20 @@ def _cached(
     source: Callable[[Record], Path | None],
 ) -> ArrayCache:
     folder = cache_root() / f"{kind}-{_key(kind, dataset, records, source)}"
-    if (cache := _opened(folder)) is not None:
+    if (cache := opened(folder)) is not None:
         return cache
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if (cache := _opened(folder)) is not None:  # another process was faster
+            if (cache := opened(folder)) is not None:  # another process was faster
                 return cache
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished = folder.with_name(f"{folder.name}.unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            _build(unfinished, kind, dataset, records, read, source)
-            unfinished.rename(folder)
+            with whole_folder(folder) as unfinished:
+                _build(unfinished, kind, dataset, records, read, source)
             return ArrayCache(folder)
     except OSError as error:
         raise ConfigError(
             f"GUIDEDMIX_CACHE={cache_root()}: {kind} can't be written there ({error}); name a folder with room for them"
         ) from error
-
-
-def _opened(folder: Path) -> ArrayCache | None:
-    try:
-        return ArrayCache(folder)
-    except (OSError, ValueError, KeyError):  # not there, or damaged
-        return None
 
 
 def _build(
@@ -149,7 +162,13 @@ def _build(
                 digest.update(f"{record.id} {content}\n".encode())
                 file.write(array.data)
     _check(failures, kind, dataset, len(records))
-    index = {"ids": ids, "shapes": shapes, "digest": digest.hexdigest(), "skipped": list(failures)}
+    _write_index(folder, ids, shapes, digest.hexdigest(), failures)
+
+
+def _write_index(
+    folder: Path, ids: list[str], shapes: list[tuple[int, ...]], digest: str, skipped: Iterable[str]
+) -> None:
+    index = {"ids": ids, "shapes": shapes, "digest": digest, "skipped": list(skipped)}
     (folder / "index.json").write_text(json.dumps(index))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import torch
 
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError
+from guidedmix_core.files import write_whole
 from guidedmix_core.schema import build, dump, fingerprint
-from guidedmix_core.sources import Tree
+from guidedmix_core.trees import Tree
 
 VERSION = 1
 
@@ -26,10 +26,10 @@ class Checkpoints:
 
     def save_last(self, config: RunConfig, state: dict[str, Any]) -> None:
         """`state` holds step, nets, players, best."""
-        self._write(self.last, {"version": VERSION, "config": dump(config), **state})
+        _write(self.last, {"version": VERSION, "config": dump(config), **state})
 
     def save_best(self, config: RunConfig, step: int, nets: dict[str, Any]) -> None:
-        self._write(self.best, {"version": VERSION, "config": dump(config), "step": step, "nets": nets})
+        _write(self.best, {"version": VERSION, "config": dump(config), "step": step, "nets": nets})
 
     def load_last(self, config: RunConfig, device: torch.device) -> dict[str, Any] | None:
         """The state to go on from, None if there is none. ConfigError if it is damaged or of another configuration."""
@@ -42,15 +42,6 @@ class Checkpoints:
                 f"start again"
             )
         return state
-
-    def _write(self, path: Path, state: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -73,6 +64,10 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def config_of(state: dict[str, Any], path: Path) -> Tree:
     """The configuration tree a checkpoint was trained with."""
     return Tree(state["config"], {key: str(path) for key in state["config"]})
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    write_whole(path, lambda file: torch.save(state, file))
 
 
 def _differences(stored: dict[str, Any], wanted: dict[str, Any]) -> str:

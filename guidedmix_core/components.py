@@ -63,7 +63,8 @@ class Component(Config):
     ) -> dict[str, Any]:
         if "family" not in cls.__dict__:
             return handler(schema)
-        return {"anyOf": [_named_schema(name, find(cls.family, name)) for name in names(cls.family)]}
+        in_short = {"enum": list(names(cls.family)), "description": "in short for {name: …}"}
+        return {"anyOf": [*(_named_schema(name, find(cls.family, name)) for name in names(cls.family)), in_short]}
 
 
 @cache
@@ -106,9 +107,12 @@ def inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:
 def _build(base: type[Component], value: Any) -> Component:
     if isinstance(value, base):
         return value
+    value = {"name": value} if isinstance(value, str) else value
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise PydanticCustomError(
-            "component_name", "expected a mapping with a name; {hint}", {"hint": nearest("", names(base.family))}
+            "component_name",
+            "expected a name, or a mapping with one; {hint}",
+            {"hint": nearest("", names(base.family))},
         )
     fields = dict(value)
     try:

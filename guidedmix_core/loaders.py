@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ class RunData:
     split: LabelSplit
     fingerprint: str
     """16 hexadecimal digits over the content: training images, labeled masks, the evaluated part and the split."""
+    trained_on: str
+    """The same over what training reads: the evaluated part is left out."""
     skipped: tuple[str, ...]
     """The ids of unreadable images, within the tolerance."""
 
@@ -56,7 +59,18 @@ class RunData:
         self._labeled = self._pool(self.split.labeled, masks=True)
         self._evaluated, self._truth = _evaluated(config)
         self.skipped = self._images.skipped + self._evaluated.skipped
-        self.fingerprint = self._fingerprint()
+        assert self._labeled.masks is not None
+        read = (self._images.digest, self._labeled.masks.digest)
+        self.trained_on = self._digest(*read)
+        self.fingerprint = self._digest(*read, self._evaluated.digest, self._truth.digest)
+        self._stored: Pool | None = None
+
+    def relabeled(self, stored: ArrayCache | None) -> RunData:
+        """The same data with stored pseudo masks: the unlabeled stream has the images they are of, and no others."""
+        data = copy.copy(self)
+        if stored is not None:
+            data._stored = Pool(self._images, tuple(self._place[name] for name in stored.ids), stored)
+        return data
 
     def training(self, views: Views, device: torch.device | str, world: int = 1) -> TrainingStream:
         """ConfigError if the batch can't be cut into equal parts for the workers."""
@@ -72,8 +86,13 @@ class RunData:
                 f"train.batch_size={config.train.batch_size}: split.zip_streams pairs labeled with unlabeled images; "
                 f"expected train.unlabeled_batch_size={config.train.unlabeled_batch_size}"
             )
-        unlabeled = self._pool(self.split.unlabeled)
+        unlabeled = self._stored or self._pool(self.split.unlabeled)
         return TrainingStream(config, self._labeled, unlabeled, views, self._reader(device), parts)
+
+    def unlabeled_image(self, i: int, device: torch.device | str) -> Float[Tensor, "1 3 H W"]:
+        """The whole image of `split.unlabeled[i]`."""
+        image = torch.tensor(self._images[self._place[self.split.unlabeled[i].id]]).to(device)
+        return image.permute(2, 0, 1).unsqueeze(0).float().div_(255)
 
     def labeled(self, device: torch.device | str) -> Iterator[Batch]:
         """One pass over the labeled images, in their order: center crops at scale 1. The last batch may be smaller."""
@@ -99,9 +118,11 @@ class RunData:
     def telemetry(self, device: torch.device | str) -> Iterator[tuple[Batch, Int[Tensor, "U H W"]]]:
         """Center crops of unlabeled images, labeled ones beside them, and the withheld truth; nothing if there is none.
 
-        The same at every call. The last batch may be smaller; it keeps the ratio of labeled to unlabeled images.
+        The same at every call. The last batch may be smaller; it keeps the ratio of labeled to unlabeled images. With
+        stored pseudo masks the images are some that have one.
         """
-        known = [record for record in self.split.unlabeled if record.has_mask]
+        stored = set(self._stored.index if self._stored else self._place.values())
+        known = [record for record in self.split.unlabeled if record.has_mask and self._place[record.id] in stored]
         judged = [known[i] for i in _spread(len(known), self._config.evaluate.telemetry_images)]
         if not judged:
             return
@@ -112,8 +133,12 @@ class RunData:
             first = start // train.unlabeled_batch_size * train.batch_size
             image, mask = self._center(self._labeled, [(first + i) % len(self._labeled) for i in range(beside)], reader)
             weak, truth = self._center(pool, chosen, reader)
-            inside = center_crops(pool.sizes(chosen), self._config.augment.crop).to(reader.device).inside
-            yield Batch(image, mask, Unlabeled(weak, (), inside)), truth
+            crops = center_crops(pool.sizes(chosen), self._config.augment.crop).to(reader.device)
+            pseudo = None
+            if self._stored:
+                places = [self._stored.index.index(pool.index[i]) for i in chosen]
+                pseudo = reader.masks(self._stored, places, crops)
+            yield Batch(image, mask, Unlabeled(weak, (), crops.inside, pseudo)), truth
 
     def _pool(self, records: Sequence[Record], *, masks: bool = False) -> Pool:
         index = tuple(self._place[record.id] for record in records)
@@ -134,10 +159,9 @@ class RunData:
         ids = tuple(self._evaluated.ids[i] for i in chosen)
         return EvalBatch(ids, image.permute(0, 3, 1, 2).contiguous().float().div_(255), mask.long())
 
-    def _fingerprint(self) -> str:
-        assert self._labeled.masks is not None
+    def _digest(self, *parts: str) -> str:
         digest = hashlib.sha256()
-        for part in (self._images.digest, self._labeled.masks.digest, self._evaluated.digest, self._truth.digest):
+        for part in parts:
             digest.update(f"{part}\n".encode())
         for records in (self.split.labeled, self.split.unlabeled):
             digest.update(("\n".join(record.id for record in records) + "\n\n").encode())

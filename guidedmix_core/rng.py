@@ -44,13 +44,15 @@ class At:
     """Where in the run a step is: its number, the run's length, which part of the batch, and the random streams of
     this place.
 
-    `part` numbers the micro-batches of all workers: 0 .. workers x accumulate - 1.
+    `part` numbers the micro-batches of all workers: 0 .. workers x accumulate - 1. `before` counts the steps of the
+    stages before the run: its streams go on where theirs ended, so it does not see their first batches again.
     """
 
     seed: int
     step: int
     steps: int
     part: int = 0
+    before: int = 0
 
     @property
     def progress(self) -> float:
@@ -59,15 +61,15 @@ class At:
 
     def generator(self, purpose: str) -> torch.Generator:
         """This part's stream (CPU)."""
-        return generator(self.seed, purpose, self.step, self.part)
+        return generator(self.seed, purpose, self.before + self.step, self.part)
 
     def shared(self, purpose: str) -> torch.Generator:
         """One stream for the whole step, equal in all parts and on all workers (CPU)."""
-        return generator(self.seed, purpose, self.step)
+        return generator(self.seed, purpose, self.before + self.step)
 
     def ambient(self, purpose: str, device: torch.device) -> AbstractContextManager[None]:
         """This part's stream for code that draws from the global generator, such as dropout."""
-        return ambient(self.seed, purpose, self.step, self.part, device=device)
+        return ambient(self.seed, purpose, self.before + self.step, self.part, device=device)
 
     def weight(self, weight: Weight) -> float:
         """The value of a weight or ramp at this step."""

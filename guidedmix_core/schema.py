@@ -12,13 +12,14 @@ from pydantic import BaseModel, ValidationError
 from guidedmix_core.components import Component, Config, find, inlined
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, nearest
-from guidedmix_core.sources import DEFAULT, Tree
+from guidedmix_core.trees import DEFAULT, Tree, with_whole_stages
 
 Model = TypeVar("Model", bound=Config)
 
 
 def build(tree: Tree, model: type[Model] = RunConfig) -> Model:
     """The checked configuration of a tree. ConfigError lists every problem: place, path, value, what was expected."""
+    tree = with_whole_stages(tree) if issubclass(model, RunConfig) else tree
     try:
         return model.model_validate(tree.values)
     except ValidationError as error:
@@ -32,7 +33,7 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def flatten(config: Config) -> dict[str, Any]:
-    """Dotted path to value, for parameters in tables; a list is one value."""
+    """Dotted path to value, for parameters in tables; a list is one value, unless it holds sections."""
     return dict(_leaves(dump(config), ""))
 
 
@@ -43,6 +44,7 @@ def fingerprint(config: Config) -> str:
 
 def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:
     """(path, value, origin) of every leaf of the resolved configuration."""
+    tree = with_whole_stages(tree)
     given = tree.origins
     return [
         (path, value, tree.origin(path) if _was_given(path, given) else DEFAULT)
@@ -57,13 +59,16 @@ def json_schema(model: type[BaseModel] = RunConfig) -> dict[str, Any]:
 
 
 def _leaves(value: Any, path: str) -> list[tuple[str, Any]]:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = {str(i): item for i, item in enumerate(value)}
     if isinstance(value, dict):
         return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}".lstrip("."))]
     return [(path, value)]
 
 
 def _was_given(path: str, given: Mapping[str, str]) -> bool:
-    return path in given or any(place.startswith(f"{path}.") for place in given)
+    is_short = path.endswith(".name") and path.removesuffix(".name") in given  # `method: supervised`
+    return path in given or is_short or any(place.startswith(f"{path}.") for place in given)
 
 
 def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str:
@@ -73,6 +78,7 @@ def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str
         said = f"unknown key; {nearest(where[-1], _fields(model, where[:-1], tree.values))}"
     elif kind == "missing":
         said = "required, and not given"
+        path = path if where[-1] == problem["loc"][-1] else f"{path}.{problem['loc'][-1]}"  # `data: folder`, in short
     elif kind == "value_error":
         said = str(context.get("error", problem["msg"]))
         path = path if not path or said.startswith(path) is False else ""
@@ -147,12 +153,16 @@ def _fields(model: type[BaseModel], path: list[str], values: Any) -> list[str]:
     """The known keys of the section at a path."""
     models = [model]
     for part in path:
+        if isinstance(values, list):
+            values = values[int(part)]
+            continue
         values = values[part] if isinstance(values, dict) and part in values else {}
         if part in model.model_fields:  # else a key of a mapping, whose values these models are
             models = _models(model.model_fields[part].annotation)
         if not models:
             return []
-        model = max(models, key=lambda candidate: len(set(candidate.model_fields) & set(values)))
+        given = set(values) if isinstance(values, dict) else set()
+        model = max(models, key=lambda candidate: len(set(candidate.model_fields) & given))
         if issubclass(model, Component) and "family" in model.__dict__:
             model = find(model.family, values["name"])
             models = [model]

@@ -1,35 +1,17 @@
-"""YAML with the place of every value: the tree a run is built from, and what changes it."""
+"""YAML with the place of every value, and changes by dotted path."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from guidedmix_core.errors import ConfigError, nearest
-
-DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Nested plain values, and where each was given: dotted path to `file:line` or the words of the change."""
-
-    values: dict[str, Any]
-    origins: dict[str, str]
-
-    def origin(self, path: str) -> str:
-        """Of the value at the path, or of the nearest section above it that was given."""
-        while path:
-            if path in self.origins:
-                return self.origins[path]
-            path = path.rpartition(".")[0]
-        return DEFAULT
+from guidedmix_core.trees import Tree, chained, overlay
 
 
 class _Loader(yaml.SafeLoader):
@@ -136,7 +118,7 @@ def search_spaces() -> list[Path]:
 
 def read_run(name: str) -> Tree:
     """The tree of a run file. A file that begins with `base: NAME` lies over that one."""
-    return _read_run(resolve(name), ())
+    return chained(_read_run(resolve(name), ()))
 
 
 def _read_run(path: Path, above: tuple[Path, ...]) -> Tree:
@@ -170,41 +152,27 @@ def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
-    """The tree with values changed at dotted paths. Names first: `data.name` makes room for the new component's own
-    fields."""
-    for path in sorted(changes, key=lambda path: (not path.endswith(".name"), path.count("."))):
+    """The tree with values changed at dotted paths; a number is the place in a list. Names first: `data.name` makes
+    room for the new component's own fields. A list that other changes go into comes before them."""
+
+    def order(path: str) -> tuple[bool, bool, int]:
+        is_entered = isinstance(changes[path], list) and any(other.startswith(f"{path}.") for other in changes)
+        return not is_entered, not path.endswith(".name"), path.count(".")
+
+    for path in sorted(changes, key=order):
         values: dict[str, Any] = {}
         inner = values
         *sections, last = path.split(".")
         for section in sections:
             inner = inner.setdefault(section, {})
         inner[last] = copy.deepcopy(changes[path])
-        tree = overlay(tree, Tree(values, {path: origin}))
+        if sections[:1] == ["stages"] and not tree.values.get("stages"):
+            raise ConfigError(f"{origin}: {path}: the run has no stages; give stages=[{{method: …, steps: …}}]")
+        try:
+            tree = overlay(tree, Tree(values, {path: origin}))
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
     return tree
-
-
-def overlay(under: Tree, over: Tree) -> Tree:
-    """`over` laid on `under`, section by section. Where it names another component, the old one's fields go: the new
-    one starts from its defaults."""
-    origins = dict(under.origins)
-    values = _merge(copy.deepcopy(under.values), over.values, "", origins)
-    return Tree(values, {**origins, **over.origins})
-
-
-def _merge(under: dict[str, Any], over: Mapping[str, Any], path: str, origins: dict[str, str]) -> dict[str, Any]:
-    if "name" in over and "name" in under and over["name"] != under["name"]:
-        under = {}
-        for place in [place for place in origins if place.startswith(f"{path}.")]:
-            del origins[place]
-    for key, value in over.items():
-        place = f"{path}.{key}".lstrip(".")
-        if isinstance(value, dict) and isinstance(under.get(key), dict):
-            under[key] = _merge(under[key], value, place, origins)
-        else:
-            for old in [old for old in origins if old.startswith(f"{place}.")]:
-                del origins[old]
-            under[key] = copy.deepcopy(value)
-    return under
 
 
 def _places(node: yaml.Node, path: str, name: str, origins: dict[str, str]) -> None:

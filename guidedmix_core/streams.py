@@ -127,7 +127,8 @@ class TrainingStream:
         crops = augment.random_crops(self.unlabeled.sizes(chosen), draws, config.augment).to(self.reader.device)
         weak = self._weak(name, step, mine, self.reader.images(self.unlabeled, chosen, crops), crops)
         strong = tuple(self._strong(name, view, step, mine, weak, crops) for view in range(self.views.strong))
-        return Unlabeled(weak, strong, crops.inside)
+        pseudo = self.reader.masks(self.unlabeled, chosen, crops) if self.unlabeled.masks is not None else None
+        return Unlabeled(weak, strong, crops.inside, pseudo)
 
     def _weak(self, name: str, step: int, mine: slice, image: Tensor, crops: Crops) -> Float[Tensor, "N C H W"]:
         if not self.config.augment.weak_color:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,68 +20,17 @@ from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, TrialFailed
-from guidedmix_core.evaluation import Evaluation, Panel, draw_panels, evaluate, pseudo_quality
+from guidedmix_core.evaluation import Evaluation, draw_panels, evaluate, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
-from guidedmix_core.rng import At, ambient
+from guidedmix_core.place import Place
+from guidedmix_core.reports import Report, Reporter, Result
+from guidedmix_core.rng import At
 from guidedmix_core.schedules import lr_factor
-
-
-@dataclass(frozen=True)
-class Report:
-    """One evaluation: the number of steps done, and every metric by its path (`val/miou`, `train/loss`,
-    `pseudo/coverage`, …)."""
-
-    step: int
-    metrics: dict[str, float]
-
-
-@runtime_checkable
-class Reporter(Protocol):
-    """Who listens to a run."""
-
-    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
-        """After every step; the losses stay on the device unless they are read."""
-        ...
-
-    def evaluated(self, report: Report) -> bool:
-        """After every evaluation, when its checkpoint is written. True asks the run to stop here."""
-        ...
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run's end: `stopped` if it was asked to stop before its last step. Counts are those of the last evaluation."""
-
-    step: int
-    steps: int
-    metrics: dict[str, float]
-    best: Report
-    stopped: bool
-    seconds: float
-    ids: tuple[str, ...]
-    counts: Int64[np.ndarray, "N K 3"]
-    panels: list[Panel] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process computes, and which of the workers it is."""
-
-    device: torch.device
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def here(cls, device: str) -> Place:
-        """`auto` takes CUDA if there is one. Workers are those of torch.distributed, if it is initialized."""
-        rank, world = (
-            (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-        )
-        if device == "auto":
-            device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-        return cls(torch.device(device), rank, world)
+from guidedmix_core.segmentors import SegmentationNetwork
+from guidedmix_core.stage_folder import save_weights
+from guidedmix_core.stages import Passing, Start, run_stages
 
 
 class Step(nn.Module):
@@ -97,9 +46,17 @@ class Step(nn.Module):
         return losses.total(), losses
 
 
-def train(config: RunConfig, reporter: Reporter, checkpoints: Checkpoints, *, device: str = "auto") -> Result:
+def train(
+    config: RunConfig,
+    reporter: Reporter,
+    checkpoints: Checkpoints,
+    *,
+    device: str = "auto",
+    stages: Path | None = None,
+) -> Result:
     """Train until the last step, or until the reporter asks to stop; go on from the last checkpoint if there is one.
 
+    `stages` is the folder where the stages of runs are kept and shared; None: beside the checkpoints, for this run.
     ConfigError for wrong data or a foreign checkpoint; TrialFailed when the run diverges.
     """
     place = Place.here(device)
@@ -108,19 +65,41 @@ def train(config: RunConfig, reporter: Reporter, checkpoints: Checkpoints, *, de
         if (size := getattr(config.train, name)) % parts:
             raise ConfigError(f"train.{name}={size}: expected a multiple of workers x accumulate = {parts}")
     with _exactness(config, place):
-        return _Run(config, place, reporter, checkpoints, open_data(config)).go()
+        data, start = open_data(config), Start()
+        has_begun = place.agree(checkpoints.last.exists())
+        if config.stages and (not has_begun or config.method.stored_masks() is not None):
+            root = stages or checkpoints.folder / "stages"
+            start = run_stages(config, data, root, place, reporter, partial(_train_stage, place))
+        return _Run(config, place, reporter, checkpoints, data.relabeled(start.masks), start).go()
+
+
+def _train_stage(
+    place: Place, config: RunConfig, start: Start, checkpoints: Checkpoints, reporter: Reporter, passing: Passing
+) -> tuple[Result, SegmentationNetwork]:
+    data = open_data(config).relabeled(start.masks)
+    run = _Run(config, place, reporter, checkpoints, data, start, passing)
+    return run.go(), config.method.result(run.nets)
 
 
 class _Run:
     """The state of a run between its calls."""
 
     def __init__(
-        self, config: RunConfig, place: Place, reporter: Reporter, checkpoints: Checkpoints, data: RunData
+        self,
+        config: RunConfig,
+        place: Place,
+        reporter: Reporter,
+        checkpoints: Checkpoints,
+        data: RunData,
+        start: Start,
+        passing: Passing | None = None,
     ) -> None:
         self.config, self.place, self.reporter, self.checkpoints, self.data = config, place, reporter, checkpoints, data
         self.method = config.method
+        self.passing = passing or Passing(config.evaluate.every)
         resumes = checkpoints.last.exists()
-        self.nets = build_networks(config, len(data.classes), pretrained=not resumes).to(place.device)
+        nets = build_networks(config, len(data.classes), pretrained=not resumes, start=start.weights)
+        self.nets = nets.to(place.device)
         if config.train.precision == "bf16" and place.device.type == "cuda":
             self.nets = self.nets.to(memory_format=torch.channels_last)
         if place.world > 1 and place.device.type == "cuda":
@@ -139,6 +118,7 @@ class _Run:
         self.first_bad = torch.tensor(torch.inf, device=place.device)  # the first step whose loss is not finite
         self.last_metrics: dict[str, float] = {}
         self.seconds = 0.0
+        self.stage_seconds = start.seconds
 
     def go(self) -> Result:
         self._begin()
@@ -147,11 +127,12 @@ class _Run:
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
             self._train_step()
-            if self.step % every == 0 or self.step == steps:
+            is_judged = self.step % every == 0 or self.step == steps
+            if is_judged or self.step % self.passing.every == 0:
                 metrics = self._read_sums(since, time.perf_counter() - started)
-                judged, values = self._evaluate()
+                judged, values = self._evaluate() if is_judged else (None, {})
                 self.seconds += time.perf_counter() - started
-                self.last_metrics = {**metrics, **values, "time/seconds": self.seconds}
+                self.last_metrics = {**metrics, **values, **self._times()}
                 stop = self._report(Report(self.step, self.last_metrics))
                 since, started = self.step, time.perf_counter()
         if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
@@ -174,6 +155,7 @@ class _Run:
         for name, player in self.players.items():
             player.load_state_dict(state["players"][name])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
+        self.stage_seconds = self.last_metrics.get("time/stage_seconds", 0.0)
         self.best = Report(**state["best"])
 
     def _train_step(self) -> None:
@@ -184,10 +166,10 @@ class _Run:
             player.zero_grad(set_to_none=True)
         for micro in range(accumulate):
             part = place.rank * accumulate + micro
-            at = At(config.seed, self.step, config.train.steps, part)
-            batch = self.stream.batch(self.step, part)
+            at = self._at(part)
+            batch = self.stream.batch(at.before + at.step, part)
             with self._gradients_stay_here(micro < accumulate - 1):
-                with ambient(config.seed, "dropout", self.step, part, device=place.device), self._autocast():
+                with at.ambient("dropout", place.device), self._autocast():
                     total, losses = self.step_module(batch, at)
                 (total / accumulate).backward()
             self._add_to_sums(total, losses)
@@ -197,9 +179,14 @@ class _Run:
                 nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
-            self.method.after_step(self.nets, At(config.seed, self.step, config.train.steps, place.rank * accumulate))
+            self.method.after_step(self.nets, self._at(place.rank * accumulate))
         self.step += 1
+        if place.rank == 0 and (snapshot := self.passing.snapshots.get(self.step)):
+            save_weights(snapshot, self.method.result(self.nets))
         self.reporter.progress(self.step, config.train.steps, self.last_losses)
+
+    def _at(self, part: int = 0) -> At:
+        return At(self.config.seed, self.step, self.config.train.steps, part, self.config.steps_before)
 
     def _gradients_stay_here(self, until_later: bool) -> AbstractContextManager[None]:
         """Workers exchange gradients once a step, with the last micro-batch."""
@@ -243,14 +230,20 @@ class _Run:
             judged = evaluate(
                 self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world
             )
-            at = At(self.config.seed, self.step, self.config.train.steps)
-            pseudo = pseudo_quality(self.method, self.nets, self.data, at, place.device)
+            pseudo = pseudo_quality(self.method, self.nets, self.data, self._at(), place.device)
         return judged, {**evaluation_metrics(judged.counts, self.data.classes.names), **pseudo}
+
+    def _times(self) -> dict[str, float]:
+        """The run's own seconds, and what its stages took, here or elsewhere."""
+        own = {"time/seconds": self.seconds}
+        return {**own, "time/stage_seconds": self.stage_seconds} if self.config.stages else own
 
     def _report(self, report: Report) -> bool:
         """Checkpoint first, then tell; all workers follow the first one's answer."""
         stop = False
-        is_best = not self.best.metrics or not report.metrics["val/miou"] <= self.best.metrics["val/miou"]
+        is_best = "val/miou" in report.metrics and (
+            not self.best.metrics or not report.metrics["val/miou"] <= self.best.metrics["val/miou"]
+        )
         if is_best:
             self.best = report
         if self.place.rank == 0:
@@ -258,11 +251,7 @@ class _Run:
                 self.checkpoints.save_best(self.config, self.step, self.nets.state_dict())
             self.checkpoints.save_last(self.config, self._state(report))
             stop = self.reporter.evaluated(report)
-        if self.place.world > 1:
-            answer = [stop]
-            dist.broadcast_object_list(answer)
-            stop = answer[0]
-        return stop and self.step < self.config.train.steps
+        return self.place.agree(stop) and self.step < self.config.train.steps
 
     def _state(self, report: Report) -> dict[str, Any]:
         players = {name: player.state_dict() for name, player in self.players.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group, JustifyMethod
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from guidedmix_core import StageReport
+from orchestrator.chains import current_stage, stage_words
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
@@ -34,7 +37,7 @@ class StudyConsole(Listener):
         self.begun: dict[str, float] = {}
 
     def study_started(self, study: Any, folder: StudyFolder) -> None:
-        self.name, self.planned = folder.name, int(folder.request()["planned"])
+        self.folder, self.name, self.planned = folder, folder.name, int(folder.request()["planned"])
         self.goal = objectives(folder)[0]
         self.records = {record.fingerprint: record for record in load_trials(folder) if record.state != "running"}
         self.started, self.already = time.monotonic(), len(self.records)
@@ -48,6 +51,9 @@ class StudyConsole(Listener):
         self.records[record.fingerprint] = record
         self.begun[record.fingerprint] = time.monotonic()
         self._line(record, "started", _params(record))
+
+    def trial_staged(self, record: TrialRecord, stage: StageReport) -> None:
+        self._line(record, f"stage {stage.index}", stage_words([asdict(stage)]))
 
     def trial_reported(self, record: TrialRecord, metrics: Mapping[str, Any]) -> None:
         self.records[record.fingerprint] = record
@@ -107,7 +113,7 @@ class StudyConsole(Listener):
             step = record.step if record.state != "running" else self.steps.get(record.fingerprint, record.step)
             since = time.monotonic() - self.begun.get(record.fingerprint, time.monotonic())
             seconds = record.seconds if record.state != "running" else since
-            state = Text(record.state, style=STYLES[record.state])
+            state = Text(self._state(record, step), style=STYLES[record.state])
             table.add_row(
                 title(record),
                 state,
@@ -117,6 +123,11 @@ class StudyConsole(Listener):
                 _params(record),
             )
         return table
+
+    def _state(self, record: TrialRecord, step: int) -> str:
+        """A run that has not reported may be at a stage; it may run in another process, so its folder is asked."""
+        stage = current_stage(self.folder.trial(record.fingerprint)) if record.state == "running" and not step else None
+        return stage or record.state
 
     def _seconds_left(self, records: list[TrialRecord]) -> float | None:
         """From the share of the work done since the start, a stopped trial counting as whole."""
@@ -158,6 +169,13 @@ class RunConsole(Listener):
         if self.task is None:
             self.task = self.bar.add_task("", total=steps, losses=shown)
         self.bar.update(self.task, completed=step, losses=shown)
+
+    def trial_staged(self, record: TrialRecord, stage: StageReport) -> None:
+        """Each stage has a bar of its own."""
+        self.console.print(Text(f"stage {stage.index}: {stage_words([asdict(stage)])}"), soft_wrap=True)
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
 
     def trial_reported(self, record: TrialRecord, metrics: Mapping[str, Any]) -> None:
         parts = [f"step {metrics['step']:>6}/{record.steps}", f"loss {metrics.get('train/loss', float('nan')):.3f}"]

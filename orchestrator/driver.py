@@ -5,8 +5,8 @@ An executor is a loop around a `Driver`; it only decides where a job runs, and h
     with driving(study, base, folder, listeners) as driver:
         while (job := driver.next()) is not None:
             driver.started(job)
-            on_report = partial(driver.reported, job)
-            driver.ended(job, run_trial(job.config, job.folder, driver.objective, on_report=on_report, device=device))
+            on = {"on_report": partial(driver.reported, job), "on_stage": partial(driver.staged, job)}
+            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, device=device))
 
 All calls come from one thread of one process, which holds the study's lock. With several jobs at once, `next` is called
 whenever there is room; None then means that nothing can begin now, and the study is over when no job is out either.
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from guidedmix_core import ConfigError, RunConfig, Tree, build, dump, fingerprint, open_data, override
+from guidedmix_core import ConfigError, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
 from orchestrator.failures import UNREPAIRABLE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
 from orchestrator.listeners import Listener
@@ -117,6 +117,9 @@ class Driver:
     def started(self, job: Job) -> None:
         self.folder.append({"event": "trial_started", **_names(job)})
         self._tell("trial_started", load_trial(job.folder))
+
+    def staged(self, job: Job, stage: StageReport) -> None:
+        self._tell("trial_staged", load_trial(job.folder), stage)
 
     def reported(self, job: Job, step: int, metrics: Mapping[str, float]) -> bool:
         """After each evaluation, its line written. True: the scheduler asks the run to stop here."""

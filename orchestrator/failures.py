@@ -29,7 +29,8 @@ def classify(error: BaseException, step: int | None = None) -> Failure:
     """The failure an exception stands for; `step` is the last step known to be done, if the exception does not say."""
     if isinstance(error, TrialFailed):
         return Failure(error.reason, str(error), step if error.step is None else error.step)
-    return Failure(_reason(error), f"{type(error).__name__}: {error}", step)
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))  # such as the stage in which it happened
+    return Failure(_reason(error), f"{type(error).__name__}: {error}{notes}", step)
 
 
 def _reason(error: BaseException) -> Reason:

@@ -5,6 +5,7 @@ studies/<name>/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
         stop  traceback.txt  mlflow.json
+studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ class TrialFolder:
         """Its existence asks the trial to stop after its next report."""
         self.traceback = path / "traceback.txt"
         self.mlflow = path / "mlflow.json"
+        self.stages = path.absolute().parent.parent.parent / "stages"
+        """Stages of runs, beside the study: all studies there share them."""
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from guidedmix_core import StageReport
     from orchestrator.folder import StudyFolder
     from orchestrator.results import TrialRecord
     from orchestrator.study import SearchStudy
@@ -19,6 +20,9 @@ class Listener:
 
     def trial_started(self, record: TrialRecord) -> None:
         """Also when an interrupted trial goes on."""
+
+    def trial_staged(self, record: TrialRecord, stage: StageReport) -> None:
+        """Where the trial stands with a stage that comes before it. Not told of trials that run in other processes."""
 
     def trial_reported(self, record: TrialRecord, metrics: Mapping[str, float]) -> None:
         """After every evaluation: its step and metrics. After a crash the last one may come once more."""

@@ -162,6 +162,8 @@ def _side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        value = {str(i): item for i, item in enumerate(value)}
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{path}.{key}".lstrip("."))

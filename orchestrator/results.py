@@ -39,6 +39,8 @@ class TrialRecord:
     started: str | None
     ended: str | None
     mlflow_run_id: str | None
+    stages: list[dict[str, Any]]
+    """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -70,6 +72,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         started=end["started"],
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
+        stages=end.get("stages", []),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guidedmix_core import ConfigError, RunConfig, dump, fingerprint, open_data
+from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprint, open_data
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
 from orchestrator.provenance import environment
@@ -42,8 +42,12 @@ def train_one(
             _tell(folder, listeners, "trial_reported", load_trial(trial), {"step": step, **metrics})
             return False
 
+        def on_stage(stage: StageReport) -> None:
+            _tell(folder, listeners, "trial_staged", load_trial(trial), stage)
+
+        told = {"on_report": on_report, "on_stage": on_stage, "progress": progress}
         try:
-            record = run_trial(config, trial, objective, on_report=on_report, progress=progress, device=device)
+            record = run_trial(config, trial, objective, **told, device=device)
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")

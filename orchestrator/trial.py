@@ -22,6 +22,7 @@ from guidedmix_core import (
     Report,
     Result,
     RunConfig,
+    StageReport,
     TrialFailed,
     dump,
     fingerprint,
@@ -29,6 +30,7 @@ from guidedmix_core import (
     palette_image,
     train,
 )
+from orchestrator.chains import note_stage, stages_of
 from orchestrator.failures import Failure, classify
 from orchestrator.folder import (
     TrialFolder,
@@ -45,6 +47,7 @@ from orchestrator.results import TrialRecord, load_trial
 from orchestrator.study import Objective
 
 OnReport = Callable[[int, dict[str, float]], bool]
+OnStage = Callable[[StageReport], None]
 Progress = Callable[[int, int, Mapping[str, Tensor]], None]
 
 
@@ -74,6 +77,7 @@ def run_trial(
     objective: Objective,
     *,
     on_report: OnReport = lambda step, metrics: False,
+    on_stage: OnStage = lambda stage: None,
     progress: Progress = lambda step, steps, losses: None,
     device: str = "auto",
 ) -> TrialRecord:
@@ -93,7 +97,7 @@ def run_trial(
         if not folder.result.exists():
             if not folder.trial.exists():
                 hand_out(folder, config)
-            end = _run(config, folder, _Reporter(folder, objective, on_report, progress), device)
+            end = _run(config, folder, _Reporter(folder, objective, on_report, on_stage, progress), device)
             write_json(folder.result, end)
         _tidy(folder)
     return load_trial(folder)
@@ -102,7 +106,7 @@ def run_trial(
 def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto") -> None:
     """What the other ranks of a trial do: the same run, without a word. It raises what the run raises."""
     if not folder.result.exists():
-        train(config, _Silent(), Checkpoints(folder.checkpoint), device=device)
+        train(config, _Silent(), Checkpoints(folder.checkpoint), device=device, stages=folder.stages)
 
 
 def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> TrialRecord:
@@ -116,6 +120,9 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> 
 
 
 class _Silent:
+    def staged(self, stage: StageReport) -> None:
+        return
+
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         return
 
@@ -126,12 +133,24 @@ class _Silent:
 class _Reporter:
     """Writes what the run reports, then passes it on."""
 
-    def __init__(self, folder: TrialFolder, objective: Objective, on_report: OnReport, progress: Progress) -> None:
+    def __init__(
+        self, folder: TrialFolder, objective: Objective, on_report: OnReport, on_stage: OnStage, progress: Progress
+    ) -> None:
         self.folder, self.objective, self.on_report, self.passed_on = folder, objective, on_report, progress
+        self.on_stage = on_stage
         self.step = 0
         self.stop_asked = False
         self.foreign: Exception | None = None
         """Raised by a listener: not the run's failure."""
+
+    def staged(self, stage: StageReport) -> None:
+        self.step = 0
+        note_stage(self.folder, stage)
+        try:
+            self.on_stage(stage)
+        except Exception as error:
+            self.foreign = error
+            raise
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.step = step
@@ -166,7 +185,7 @@ def _run(config: RunConfig, folder: TrialFolder, reporter: _Reporter, device: st
     try:
         _note_data(config, folder)
         _go_on_from_checkpoint(config, folder, checkpoints, reporter)
-        result = train(config, reporter, checkpoints, device=device)
+        result = train(config, reporter, checkpoints, device=device, stages=folder.stages)
         _write_images(config, folder, result)
         end = _end(result, reporter.objective)
     except Exception as error:  # the run is lost, the study goes on; only who listens may stop it
@@ -175,6 +194,7 @@ def _run(config: RunConfig, folder: TrialFolder, reporter: _Reporter, device: st
         write_atomic(folder.traceback, traceback.format_exc())
         end = _failed_end(config, folder, classify(error, reporter.step))
     _free_memory()
+    end = {**end, "stages": stages_of(folder)}
     return {"fingerprint": fingerprint(config), **end, "started": started, "ended": now()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from guidedmix_core.trainer import Report
+from guidedmix_core.reports import Report, StageReport
 
 
 class Listening:
@@ -16,6 +16,10 @@ class Listening:
         self.stop_at = stop_at
         self.losses: list[dict[str, float]] = []
         self.reports: list[Report] = []
+        self.stages: list[StageReport] = []
+
+    def staged(self, stage: StageReport) -> None:
+        self.stages.append(stage)
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.losses.append({name: float(loss) for name, loss in losses.items()})

@@ -27,10 +27,16 @@ SMALL: dict[str, Any] = {
     "evaluate": {"every": 2, "telemetry_images": 4, "panels": 1},
 }
 
+NEEDS: dict[str, dict[str, Any]] = {
+    "st_plus_plus": {"stages": [{"method": "supervised", "steps": 3}]},
+}
+"""What a method needs to run at all."""
+
 
 def small_tree(changes: Mapping[str, Any] | None = None) -> Tree:
     """The run as a tree, changed at dotted paths."""
-    return override(Tree(SMALL, {}), changes or {}, "test")
+    changes = changes or {}
+    return override(Tree(SMALL, {}), {**NEEDS.get(changes.get("method.name", ""), {}), **changes}, "test")
 
 
 def small_run(changes: Mapping[str, Any] | None = None) -> RunConfig:
@@ -40,6 +46,6 @@ def small_run(changes: Mapping[str, Any] | None = None) -> RunConfig:
 
 def subject(method: str) -> dict[str, Any]:
     """The changes that make the run one of this method, every pixel taught: fresh networks are not sure."""
-    fields = flatten(build(override(Tree(SMALL, {}), {"method.name": method}, "test")))
+    fields = flatten(small_run({"method.name": method}))
     thresholds = [path for path in fields if path in ("method.threshold", "method.pseudo.threshold")]
     return {"method.name": method, **dict.fromkeys(thresholds, 0.0)}

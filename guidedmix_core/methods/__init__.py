@@ -41,8 +41,9 @@ class Build(Protocol):
         """Of the data set, in the order of their ids."""
         ...
 
-    def segmentor(self, purpose: str) -> SegmentationNetwork:
-        """A new segmentor as configured. Equal purpose, equal weights."""
+    def segmentor(self, purpose: str, *, fresh: bool = False) -> SegmentationNetwork:
+        """A new segmentor as configured. Equal purpose, equal weights. The `student` begins with the weights that the
+        stage before hands on, if there is one; `fresh` begins as in a run without stages."""
         ...
 
     def module(self, purpose: str, make: Callable[[], Made]) -> Made:
@@ -56,6 +57,19 @@ class Student(nn.Module):
     def __init__(self, student: SegmentationNetwork) -> None:
         super().__init__()
         self.student = student
+
+
+@dataclass(frozen=True)
+class Relabel:
+    """How the stage before labels unlabeled images, once, before the method begins."""
+
+    share: float
+    """Of the images, those whose prediction changed least while the stage was trained; 1: all of them."""
+    keep: bool
+    """Images that were labeled for the stage before keep those masks."""
+    scales: tuple[float, ...]
+    """Of the image, over which probabilities are averaged; of its mirror image too, if `flip`."""
+    flip: bool
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,15 @@ class Method(Component, ABC):
     def after_step(self, nets: nn.Module, at: At) -> None:
         """After the optimizers' step: averages, banks."""
         return
+
+    def result(self, nets: nn.Module) -> SegmentationNetwork:
+        """The segmentor whose weights a stage hands on: the one that is evaluated, or the first of them."""
+        return cast(Student, nets).student
+
+    def stored_masks(self) -> Relabel | None:
+        """Stored pseudo masks that the method needs in `batch.unlabeled.pseudo`; None if it needs none. With them, only
+        images that have one are in the unlabeled stream."""
+        return None
 
     def predictor(self, nets: nn.Module) -> Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N K H W"]]:
         """What is evaluated: image to logits. The networks are in evaluation mode."""

@@ -81,8 +81,11 @@ class TaughtByAverage(Method):
         decay = ramped(self.decay, at.step) if self.ramp_decay else self.decay
         update(nets.teacher, nets.student, decay, self.cover)
 
-    def predictor(self, nets: StudentAndTeacher) -> Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N K H W"]]:
+    def result(self, nets: StudentAndTeacher) -> SegmentationNetwork:
         return nets.teacher if self.evaluate == "teacher" else nets.student
+
+    def predictor(self, nets: StudentAndTeacher) -> Callable[[Float[Tensor, "N C H W"]], Float[Tensor, "N K H W"]]:
+        return self.result(nets)
 
     @torch.no_grad()
     def taught(self, nets: StudentAndTeacher, batch: Batch, at: At) -> Taught | None:

@@ -18,6 +18,7 @@ Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "sear
 def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], changes: Changes = None) -> None:
     """Print the resolved run: every value and where it came from (default, file:line, command line)."""
     from guidedmix_core import build, explain, fingerprint, override, parse_changes, read_run
+    from orchestrator.chains import chain_words
 
     tree = override(read_run(base), parse_changes(changes or []), "command line")
     config = build(tree)
@@ -28,6 +29,8 @@ def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], ch
         style = "dim" if origin == "default" else ""
         table.add_row(Text(path), Text(json.dumps(value)), Text(origin), style=style)
     console.print(table)
+    if chain := chain_words(config):
+        console.print(Text(f"chain       {chain}"), soft_wrap=True)
     console.print(f"fingerprint {fingerprint(config)}")
 
 

@@ -19,5 +19,5 @@ def run(
     with driving(study, base, folder, listeners) as driver:
         while (job := driver.next()) is not None:
             driver.started(job)
-            on_report = partial(driver.reported, job)
-            driver.ended(job, run_trial(job.config, job.folder, driver.objective, on_report=on_report, device=device))
+            on = {"on_report": partial(driver.reported, job), "on_stage": partial(driver.staged, job)}
+            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, device=device))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.chains import stage_words
 from orchestrator.folder import read_json
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
@@ -106,6 +107,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
             f"fingerprint {made['data']}" if made.get("data") else None,
             f"{len(skipped)} unreadable skipped" if skipped else None,
         ),
+        "Stages": stage_words(run.stages) if run else "",
         "Restarts": f"{len(made['restarts'])} of the best run" if made.get("restarts") else "",
         "Study": _joined(facts.folder.name, f"identity {facts.request['identity']}"),
         "Recorded": moment(here.get("time")) if here.get("time") else "",

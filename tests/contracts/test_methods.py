@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from guidedmix_core.batch import IGNORE, Batch, StepLosses
 from guidedmix_core.building import build_networks
+from guidedmix_core.cache import store
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.components import names
 from guidedmix_core.config import RunConfig
-from guidedmix_core.loaders import open_data
+from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.rng import At, ambient
 from guidedmix_core.schema import build, dump
 from guidedmix_core.sources import Tree
@@ -30,9 +33,19 @@ def run_of(method: str, **changes: object) -> RunConfig:
     return small_run({**subject(method), **changes})
 
 
+def data_of(config: RunConfig) -> RunData:
+    """With stored pseudo masks, if the method asks for them: here every pixel is of class 1."""
+    data = open_data(config)
+    if config.method.stored_masks() is None:
+        return data
+    ones = np.ones((32, 32), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        return data.relabeled(store(Path(folder) / "masks", [(record.id, ones) for record in data.split.unlabeled]))
+
+
 def one_step(config: RunConfig, step: int = 3, change: object = None) -> tuple[nn.Module, StepLosses]:
     """The losses of one step, late enough for ramps, and the networks they were computed with."""
-    data = open_data(config)
+    data = data_of(config)
     nets = build_networks(config, len(data.classes)).train()
     batch = data.training(config.method.views(), CPU).batch(step, 0)
     if callable(change):
@@ -128,6 +141,22 @@ def test_a_run_in_bf16_stays_finite(method: str, tmp_path: Path) -> None:
 def test_the_configuration_survives_the_round_trip(method: str) -> None:
     config = run_of(method)
     assert build(Tree(dump(config), {})) == config
+
+
+def test_what_a_stage_hands_on_is_a_segmentor_as_configured(method: str) -> None:
+    config = run_of(method)
+    nets = build_networks(config, 6)
+    plain = config.segmentor.build(6).state_dict()
+    handed = config.method.result(nets).state_dict()
+    assert {name: weight.shape for name, weight in handed.items()} == {name: w.shape for name, w in plain.items()}
+
+
+def test_the_student_begins_with_what_a_stage_hands_on_or_fresh(method: str) -> None:
+    config = run_of(method)
+    handed = {name: torch.zeros_like(weight) for name, weight in config.segmentor.build(6).state_dict().items()}
+    begun, fresh = (config.method.result(build_networks(config, 6, start=start)) for start in (handed, None))
+    expected = fresh.state_dict() if config.method.stored_masks() else handed
+    assert_bitwise_equal(begun.state_dict(), expected)
 
 
 def test_the_predictor_gives_logits_of_every_class_at_the_size_of_the_image(method: str) -> None:

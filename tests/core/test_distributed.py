@@ -37,6 +37,7 @@ WITHOUT_DRAWS: dict[str, dict[str, object]] = {
     "cps": WHOLE_IMAGE,
     "rrn": {**WHOLE_IMAGE, "method.dropout": 0.0, "method.start": 0, "method.threshold": 0.0},
     "supmix": {"method.rule": "none"},
+    "st_plus_plus": {"method.cutout.probability": 0.0, "method.reliable_share": 0.5, "method.scales": [1.0]},
 }
 
 

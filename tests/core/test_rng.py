@@ -28,6 +28,13 @@ def test_a_part_has_its_own_stream_and_shares_one_with_the_others() -> None:
     assert torch.equal(draw(first.shared("mix")), draw(second.shared("mix")))
 
 
+def test_after_stages_the_streams_go_on_and_the_run_counts_its_own_steps() -> None:
+    here, there = At(0, 2, 10, part=1, before=3), At(0, 5, 10, part=1)
+    assert torch.equal(draw(here.generator("mix")), draw(there.generator("mix")))
+    assert torch.equal(draw(here.shared("mix")), draw(there.shared("mix")))
+    assert here.progress == 0.2
+
+
 def test_ambient_draws_come_from_the_key_and_leave_the_global_state() -> None:
     before = torch.random.get_rng_state()
     with ambient(0, "init"):

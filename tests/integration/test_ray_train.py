@@ -26,6 +26,7 @@ RUN = {
     "segmentor.dropout": 0.0,
     "optim.optimizer": "sgd",
     "train.steps": 8,
+    "stages": [{"method": "supervised", "steps": 2, "optim": {"lr": 1e-7}}],
 }
 POINTS = [{"optim.lr": 0.01}, {"optim.lr": 1e-7}]  # learns, lags behind
 STUDY = {
@@ -61,12 +62,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_two_workers_give_the_weights_of_one(study: Study, tmp_path: Path) -> None:
-    alone = StudyFolder(tmp_path).trial("alone")
+    alone = StudyFolder(tmp_path / "study").trial("alone")
     run_trial(small_run({**RUN, **POINTS[0]}), alone, Objective(), device="cpu")
     one, two = (torch.load(trial.checkpoint / "last.pt", weights_only=True) for trial in (alone, study.trial(0)))
     assert study.records[0].state == "complete"
     for name, weight in one["nets"].items():
         torch.testing.assert_close(two["nets"][name], weight)
+
+
+def test_a_group_trains_a_stage_together_and_the_next_one_reuses_it(study: Study) -> None:
+    assert [record.stages[0]["state"] for record in study.records] == ["trained", "reused"]
 
 
 def test_all_workers_leave_at_the_report_that_stopped_the_run(study: Study) -> None:

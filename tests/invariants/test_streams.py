@@ -59,5 +59,6 @@ def test_lambda_is_one_for_the_whole_step_and_pairs_are_drawn_in_each_part(monke
 
 
 def test_an_unlabeled_image_has_no_mask_to_leak() -> None:
-    assert set(Unlabeled.__dataclass_fields__) == {"weak", "strong", "valid"}
+    """`pseudo` is what a network said of it, and only there if a method asks for it."""
+    assert set(Unlabeled.__dataclass_fields__) == {"weak", "strong", "valid", "pseudo"}
     assert {name for name, value in vars(some_batch()).items() if isinstance(value, torch.Tensor)} == {"image", "mask"}

@@ -86,10 +86,10 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps that are trained from here on, a list that grows."""
     steps: list[int] = []
 
-    def counted(config: Any, reporter: Any, checkpoints: Any, *, device: str) -> Any:
+    def counted(config: Any, reporter: Any, checkpoints: Any, **where: Any) -> Any:
         passed_on = reporter.progress
         reporter.progress = lambda step, total, losses: (steps.append(step), passed_on(step, total, losses))
-        return train(config, reporter, checkpoints, device=device)
+        return train(config, reporter, checkpoints, **where)
 
     monkeypatch.setattr(trial_module, "train", counted)
     return steps

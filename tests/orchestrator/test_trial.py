@@ -56,7 +56,7 @@ def crash_at(step: int) -> Callable[[int, dict[str, float]], bool]:
 
 
 def failing(error: BaseException) -> Callable[..., Any]:
-    def train(config: RunConfig, reporter: Any, checkpoints: Any, *, device: str) -> Any:
+    def train(config: RunConfig, reporter: Any, checkpoints: Any, **where: Any) -> Any:
         reporter.progress(3, 8, {})
         raise error
 
@@ -231,7 +231,7 @@ def test_a_run_that_diverges_keeps_what_it_reported(folder: TrialFolder) -> None
 def test_an_objective_that_is_not_finite_is_a_diverged_run(
     folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(config: RunConfig, reporter: Any, checkpoints: Any, *, device: str) -> Any:
+    def train(config: RunConfig, reporter: Any, checkpoints: Any, **where: Any) -> Any:
         reporter.evaluated(Report(2, {"val/miou": float("nan")}))
 
     monkeypatch.setattr(module, "train", train)

@@ -1,0 +1,46 @@
+"""Where a process computes, and what the workers of a group tell each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes, and which of the workers it is."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def here(cls, device: str) -> Place:
+        """`auto` takes CUDA if there is one. Workers are those of torch.distributed, if it is initialized."""
+        rank, world = (
+            (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        )
+        if device == "auto":
+            device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+        return cls(torch.device(device), rank, world)
+
+    def agree(self, value: Value) -> Value:
+        """The first worker's value, on all of them."""
+        if self.world == 1:
+            return value
+        answer = [value]
+        dist.broadcast_object_list(answer)
+        return answer[0]
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every worker's value, on all of them."""
+        if self.world == 1:
+            return [value]
+        gathered = [value] * self.world
+        dist.all_gather_object(gathered, value)
+        return gathered
