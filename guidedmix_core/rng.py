@@ -7,7 +7,7 @@ draws what the unbroken one drew, and switching one component off leaves every o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -74,3 +74,7 @@ class At:
     def weight(self, weight: Weight) -> float:
         """The value of a weight or ramp at this step."""
         return weight.final * ramp(self.progress / weight.until, weight.shape) if isinstance(weight, Ramp) else weight
+
+    def weights(self, named: Mapping[str, Weight]) -> dict[str, float]:
+        """Those that are not 0 at this step: only their terms are computed."""
+        return {name: value for name, weight in named.items() if (value := self.weight(weight)) > 0}

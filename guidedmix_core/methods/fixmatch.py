@@ -51,9 +51,8 @@ class FixMatch(Method):
         return Views(unlabeled=True, strong=self.strong_views, partner=not is_off(self.strong_weight))
 
     def losses(self, nets: Student, batch: Batch, at: At) -> StepLosses:
-        weights = {"supervised": at.weight(self.labeled_weight), "feature": at.weight(self.feature_weight)}
-        weights |= {f"strong_{i}": at.weight(self.strong_weight) for i in range(self.strong_views)}
-        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        strong = dict.fromkeys((f"strong_{i}" for i in range(self.strong_views)), self.strong_weight)
+        weights = at.weights({"supervised": self.labeled_weight, "feature": self.feature_weight, **strong})
         if weights.keys() == {"supervised"}:
             loss = self.labeled.loss(nets.student(batch.image), batch.mask)
             return StepLosses({"supervised": loss}, weights)

@@ -103,9 +103,8 @@ class GuidedMix(Method):
         return GuidedNetworks(branch, align_head, queue, None if self.ema is None else frozen_copy(branch))
 
     def losses(self, nets: GuidedNetworks, batch: Batch, at: At) -> StepLosses:
-        guided = {name: at.weight(weight) for name, weight in self._guided_weights().items()}
-        weights = {"supervised": 1.0, "alignment": at.weight(self._alignment_weight()), **guided}
-        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        guided = self._guided_weights()
+        weights = at.weights({"supervised": 1.0, "alignment": self._alignment_weight(), **guided})
         if guided.keys().isdisjoint(weights):
             (labeled,) = see(nets.student, [batch.image], self.mix.level)
             return StepLosses(self._labeled_terms(nets, labeled, batch, weights), weights)

@@ -126,7 +126,7 @@ class PCR(TaughtOnCutMix):
             "prototype_labeled": self.prototype_labeled_weight,
             "prototype_unlabeled": self.prototype_unlabeled_weight,
         }
-        weights = {name: value for name, weight in named.items() if (value := at.weight(weight)) > 0}
+        weights = at.weights(named)
         halves = self._see(nets, batch, at, alone=weights.keys().isdisjoint(("unlabeled", "prototype_unlabeled")))
         terms = {"supervised": self.labeled.loss(halves["labeled"].logits, batch.mask)}
         metrics = {}

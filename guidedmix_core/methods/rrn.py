@@ -201,13 +201,9 @@ class RRN(CPS):
     def _adversarial_weights(self, at: At) -> dict[str, float]:
         """Of the terms that are computed at this step. The discriminators learn from the first step on."""
         begun = (at.step if isinstance(self.start, int) else at.progress) >= self.start
-        weights = {
-            "feature_matching": at.weight(self.feature_matching_weight),
-            "local_selection": at.weight(self.local_selection_weight) * begun,
-            "dynamic_region": at.weight(self.dynamic_region_weight) * begun,
-            "discriminator": 1.0,
-        }
-        return {name: weight for name, weight in weights.items() if weight > 0}
+        named = {"feature_matching": self.feature_matching_weight, "discriminator": 1.0}
+        chosen = {"local_selection": self.local_selection_weight, "dynamic_region": self.dynamic_region_weight}
+        return at.weights(named | chosen if begun else named)
 
     def _judges(self) -> bool:
         weights = (self.feature_matching_weight, self.local_selection_weight, self.dynamic_region_weight)

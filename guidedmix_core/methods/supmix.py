@@ -132,13 +132,8 @@ class SupMix(TaughtByAverage):
             )
 
     def losses(self, nets: SupMixNetworks, batch: Batch, at: At) -> StepLosses:
-        weights = {
-            "supervised": 1.0,
-            "unlabeled": at.weight(self.weight),
-            "adversarial": at.weight(self.adversarial_weight),
-            "discriminator": float(nets.discriminator is not None),
-        }
-        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        named = {"unlabeled": self.weight, "adversarial": self.adversarial_weight}
+        weights = at.weights({"supervised": 1.0, **named, "discriminator": float(nets.discriminator is not None)})
         if weights.keys() == {"supervised"}:
             return StepLosses({"supervised": self.labeled.loss(nets.student(batch.image), batch.mask)}, weights)
         assert batch.unlabeled is not None

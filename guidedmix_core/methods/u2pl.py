@@ -101,7 +101,7 @@ class U2PL(TaughtOnCutMix):
 
     def losses(self, nets: U2PLNetworks, batch: Batch, at: At) -> StepLosses:
         named = {"supervised": 1.0, "unlabeled": self.weight, "contrastive": self.contrast.weight}
-        weights = {name: value for name, weight in named.items() if (value := at.weight(weight)) > 0}
+        weights = at.weights(named)
         if at.step < self._first_step(at) or len(weights) == 1:
             loss = self.labeled.loss(nets.student(batch.image), batch.mask)
             return StepLosses({"supervised": loss}, {"supervised": 1.0})

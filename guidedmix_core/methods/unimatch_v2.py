@@ -42,9 +42,8 @@ class UniMatchV2(TaughtByAverage):
         return Views(unlabeled=True, strong=2)
 
     def losses(self, nets: StudentAndTeacher, batch: Batch, at: At) -> StepLosses:
-        weights = {"supervised": at.weight(self.labeled_weight)}
-        weights |= {f"strong_{i}": at.weight(self.strong_weight) for i in range(2)}
-        weights = {name: weight for name, weight in weights.items() if weight > 0}
+        strong = dict.fromkeys(("strong_0", "strong_1"), self.strong_weight)
+        weights = at.weights({"supervised": self.labeled_weight, **strong})
         terms, metrics = {}, {}
         if "supervised" in weights:
             terms["supervised"] = self.labeled.loss(nets.student(batch.image), batch.mask)
