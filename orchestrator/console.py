@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from orchestrator.comparison import asked_for
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
@@ -34,9 +35,11 @@ class StudyConsole(Listener):
         self.begun: dict[str, float] = {}
 
     def study_started(self, study: Any, folder: StudyFolder) -> None:
-        self.name, self.planned = folder.name, int(folder.request()["planned"])
+        request = folder.request()
+        self.name, self.planned = folder.name, int(request["planned"])
         self.goal = objectives(folder)[0]
-        self.records = {record.fingerprint: record for record in load_trials(folder) if record.state != "running"}
+        records = asked_for(request, load_trials(folder))
+        self.records = {record.fingerprint: record for record in records if record.state != "running"}
         self.started, self.already = time.monotonic(), len(self.records)
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
@@ -98,7 +101,7 @@ class StudyConsole(Listener):
             ("step", "right"),
             (self._label, "right"),
             ("time", "right"),
-            ("parameters", "left"),
+            ("parameters" if any(map(_params, records)) else "", "left"),
         )
         for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
@@ -173,7 +176,7 @@ class RunConsole(Listener):
 
 
 def title(record: TrialRecord) -> str:
-    """`trial 3`, or the reference's name."""
+    """`trial 3`, the reference's name, or that of a cell in its block: `mean_teacher · seed 0`."""
     return record.label or f"trial {record.number}"
 
 
@@ -238,6 +241,9 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
 
 
 def _params(record: TrialRecord) -> str:
+    """None of a cell: its name says it."""
+    if record.cell is not None:
+        return ""
     return "  ".join(f"{path.rpartition('.')[2]}={_short_value(value)}" for path, value in record.params.items())
 
 

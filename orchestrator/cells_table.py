@@ -1,0 +1,86 @@
+"""What the terminal says of an ablation at its end: a row a cell, and whether there was anything to gain."""
+
+from __future__ import annotations
+
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
+from orchestrator.console import duration, short, show
+from orchestrator.stats import COVERAGE, Estimate
+
+STYLES = {"better": "green", "worse": "red", "reference": "bold"}
+
+
+def cells_table(comparison: Comparison) -> Table:
+    """In the order of the file."""
+    metric = comparison.objective.metric
+    columns: tuple[tuple[str, JustifyMethod], ...] = (
+        ("cell", "left"),
+        ("n", "right"),
+        (f"{short(metric)}, ± {100 * COVERAGE:.0f} %", "left"),
+        (f"difference to {comparison.reference.name}", "left"),
+        ("", "left"),
+        ("failed", "right"),
+        ("time a run", "right"),
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")
+    for cell in comparison.cells:
+        table.add_row(*map(Text, _row(cell, comparison)), style=STYLES.get(cell.verdict, ""))
+    return table
+
+
+def headroom_line(comparison: Comparison) -> Text | None:
+    """What there is to gain, and a warning if it is too little. None if no ceiling is declared."""
+    ceiling, room = comparison.ceiling, comparison.headroom
+    if ceiling is None:
+        return None
+    if room is None:
+        return Text(f"headroom unknown: {ceiling.name} and {comparison.reference.name} share no complete block")
+    said = f"headroom {_difference(comparison.objective.metric, room)}: {ceiling.name} against"
+    line = Text(f"{said} {comparison.reference.name}")
+    if comparison.has_headroom is False:
+        line.append(
+            f"\nLess than {100 * ENOUGH_HEADROOM:.0f} points of mIoU: no method can show a gain here. Fewer labels, "
+            "longer training or other data would leave more to gain.",
+            style="yellow",
+        )
+    return line
+
+
+def _row(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
+    metric, n = comparison.objective.metric, 0 if cell.value is None else cell.value.n
+    return (
+        cell.name,
+        str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
+        _mean(metric, cell.value),
+        _difference(metric, cell.versus),
+        cell.verdict,
+        str(cell.failed) if cell.failed else "",
+        "" if cell.seconds is None else duration(cell.seconds),
+    )
+
+
+def _mean(metric: str, value: Estimate | None) -> str:
+    if value is None:
+        return "-"
+    mean = show(metric, value.mean)
+    return mean if value.half is None else f"{mean} ± {show(metric, value.half)}"
+
+
+def _difference(metric: str, versus: Estimate | None) -> str:
+    """`+3.2 (+1.0 to +5.4, n 3)`."""
+    if versus is None:
+        return ""
+    if versus.interval is None:
+        return f"{_signed(metric, versus.mean)} (n {versus.n})"
+    low, high = (_signed(metric, end) for end in versus.interval)
+    return f"{_signed(metric, versus.mean)} ({low} to {high}, n {versus.n})"
+
+
+def _signed(metric: str, value: float) -> str:
+    written = show(metric, abs(value))
+    return written if float(written) == 0 else f"{'+' if value > 0 else '-'}{written}"
