@@ -106,7 +106,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
             f"fingerprint {made['data']}" if made.get("data") else None,
             f"{len(skipped)} unreadable skipped" if skipped else None,
         ),
-        "Restarts": f"{len(made['restarts'])} of the best run" if made.get("restarts") else "",
+        "Restarts": f"{len(made['restarts'])} of {facts.name(run)}" if run and made.get("restarts") else "",
         "Study": _joined(facts.folder.name, f"identity {facts.request['identity']}"),
         "Recorded": moment(here.get("time")) if here.get("time") else "",
     }
