@@ -10,26 +10,29 @@ from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.console import duration, short, show
 from orchestrator.stats import COVERAGE, Estimate
 
+WIDTH = 120
+"""What the table needs. A narrower terminal breaks its lines, which is better than to break its words."""
 STYLES = {"better": "green", "worse": "red", "reference": "bold"}
 
 
 def cells_table(comparison: Comparison) -> Table:
-    """In the order of the file."""
-    metric = comparison.objective.metric
+    """In the order of the file. What failed has a column if something did."""
+    any_failed = any(cell.failed for cell in comparison.cells)
     columns: tuple[tuple[str, JustifyMethod], ...] = (
         ("cell", "left"),
         ("n", "right"),
-        (f"{short(metric)}, ± {100 * COVERAGE:.0f} %", "left"),
-        (f"difference to {comparison.reference.name}", "left"),
+        (f"{short(comparison.objective.metric)}, ± {100 * COVERAGE:.0f} %", "left"),
+        ("difference", "left"),
         ("", "left"),
-        ("failed", "right"),
         ("time a run", "right"),
+        *((("failed", "right"),) if any_failed else ()),
     )
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name, justify in columns:
-        table.add_column(name, justify=justify, overflow="fold")
+        table.add_column(name, justify=justify, no_wrap=True)
     for cell in comparison.cells:
-        table.add_row(*map(Text, _row(cell, comparison)), style=STYLES.get(cell.verdict, ""))
+        failed = [str(cell.failed) if cell.failed else ""] if any_failed else []
+        table.add_row(*map(Text, [*_row(cell, comparison), *failed]), style=STYLES.get(cell.verdict, ""))
     return table
 
 
@@ -51,17 +54,19 @@ def headroom_line(comparison: Comparison) -> Text | None:
     return line
 
 
-def _row(cell: Cell, comparison: Comparison) -> tuple[str, ...]:
-    metric, n = comparison.objective.metric, 0 if cell.value is None else cell.value.n
-    return (
+def _row(cell: Cell, comparison: Comparison) -> list[str]:
+    metric, n = comparison.objective.metric, len(cell.complete)
+    versus = "" if cell.versus is None else _difference(metric, cell.versus)
+    if cell.versus is not None and cell.versus.n < n:
+        versus += f", n {cell.versus.n}"
+    return [
         cell.name,
         str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
         _mean(metric, cell.value),
-        _difference(metric, cell.versus),
+        versus,
         cell.verdict,
-        str(cell.failed) if cell.failed else "",
         "" if cell.seconds is None else duration(cell.seconds),
-    )
+    ]
 
 
 def _mean(metric: str, value: Estimate | None) -> str:
@@ -71,14 +76,12 @@ def _mean(metric: str, value: Estimate | None) -> str:
     return mean if value.half is None else f"{mean} ± {show(metric, value.half)}"
 
 
-def _difference(metric: str, versus: Estimate | None) -> str:
-    """`+3.2 (+1.0 to +5.4, n 3)`."""
-    if versus is None:
-        return ""
+def _difference(metric: str, versus: Estimate) -> str:
+    """`+3.2 (+1.0 to +5.4)`."""
     if versus.interval is None:
-        return f"{_signed(metric, versus.mean)} (n {versus.n})"
+        return _signed(metric, versus.mean)
     low, high = (_signed(metric, end) for end in versus.interval)
-    return f"{_signed(metric, versus.mean)} ({low} to {high}, n {versus.n})"
+    return f"{_signed(metric, versus.mean)} ({low} to {high})"
 
 
 def _signed(metric: str, value: float) -> str:

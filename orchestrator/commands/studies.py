@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from orchestrator.commands import Changes, Device, StudyDir, console, errors, print_next
@@ -178,13 +179,14 @@ def _print_search(folder: StudyFolder) -> None:
 
 
 def _print_ablation(folder: StudyFolder) -> None:
-    from orchestrator.cells_table import cells_table, headroom_line
+    from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import compare
     from orchestrator.results import load_trials
 
     comparison = compare(folder.request(), load_trials(folder))
     console.print()
-    console.print(cells_table(comparison))
+    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide.print(cells_table(comparison), soft_wrap=True)
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

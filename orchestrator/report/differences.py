@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 
 from markupsafe import Markup
 
@@ -121,8 +122,8 @@ def _band(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, flo
         for run in cell.complete.values()
     ]
     steps = [step for step in rows[0] if all(step in row for row in rows)] if rows else []
-    values = {step: [row[step] for row in rows] for step in steps}
-    return [(step, min(found), sum(found) / len(found), max(found)) for step, found in values.items()]
+    values = [(step, [row[step] for row in rows]) for step in steps]
+    return [(step, min(found), fmean(found), max(found)) for step, found in values]
 
 
 def _last(band: list[tuple[float, float, float, float]]) -> float:

@@ -342,9 +342,9 @@ def test_the_table_calls_better_only_what_excludes_zero(whole: StudyFolder) -> N
     rows = shown(cells_table(comparison)).splitlines()
     assert [cell.verdict for cell in comparison.cells] == ["better", "reference", "no difference shown"]
     # t(0.975, 1) = 12.706, and half an interval is t times half of the distance of the two values
-    assert re.split(r"  +", rows[1].strip())[:5] == ["all", "2", "62.5 ± 19.1", "+11.5 (+5.1 to +17.9, n 2)", "better"]
+    assert re.split(r"  +", rows[1].strip())[:5] == ["all", "2", "62.5 ± 19.1", "+11.5 (+5.1 to +17.9)", "better"]
     assert re.split(r"  +", rows[2].strip())[:4] == ["usual", "2", "51.0 ± 12.7", "reference"]
-    slow = ["slow", "2", "51.5 ± 19.1", "+0.5 (-5.9 to +6.9, n 2)", "no difference shown"]
+    slow = ["slow", "2", "51.5 ± 19.1", "+0.5 (-5.9 to +6.9)", "no difference shown"]
     assert re.split(r"  +", rows[3].strip())[:5] == slow
 
 
@@ -352,6 +352,13 @@ def test_the_table_marks_what_failed_and_what_is_missing(finished: StudyFolder) 
     made(finished, cells={**CELLS, "hopeless": HOPELESS})
     row = shown(cells_table(compared(finished))).splitlines()[4]
     assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared yet", "2"]
+
+
+def test_the_table_says_over_how_many_blocks_a_difference_is_taken(finished: StudyFolder) -> None:
+    lost = next(record for record in load_trials(finished) if (record.cell, record.block) == ("usual", 0))
+    finished.trial(lost.fingerprint).result.unlink()
+    row = shown(cells_table(compared(finished))).splitlines()[3]
+    assert re.search(r"slow +2 .*, n 1 +one block: no interval", row)
 
 
 @pytest.mark.parametrize(("gain", "enough"), [(0.11, True), (0.081, True), (0.079, False)])
