@@ -143,7 +143,7 @@ def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]
     blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in request["blocks"].items()]
     rows = {
         "Base run": [request["base"]],
-        "Changed for all": [f"{path} = {value}" for path, value in request["changes"].items()],
+        "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
         "Reference": [comparison.reference.name],
         "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
         "Blocks": blocks,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tests.orchestrator.study_folder import write_request, write_trial
+from tests.orchestrator.study_folder import STEPS, write_request, write_trial
 
 CELLS: dict[str, dict[str, Any]] = {
     "supervised": {"method.name": "supervised"},
@@ -55,5 +55,5 @@ def _complete_request(path: Path, blocks: int, rows: dict[str, list[str]]) -> No
     request |= {"base": "shapes", "changes": {"train.steps": 2000}, "reference": "supervised", "ceiling": "all_labels"}
     request |= {"cells": CELLS, "runs": rows, "planned": len(CELLS) * blocks}
     request |= {"blocks": {"seed": list(range(blocks)), "split.seed": list(range(blocks))}}
-    request |= {"run": {"seed": 0, "evaluate": {"part": "val"}}}
+    request |= {"run": {"seed": 0, "train": {"steps": STEPS}, "evaluate": {"part": "val"}}}
     (path / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
