@@ -1,31 +1,38 @@
-"""Is every YAML file right? Runs are built; of a search every corner is, too. Nothing is trained, no data is opened."""
+"""Is every YAML file right? Runs are built, also every corner of a search and every cell of an ablation in each block.
+
+Nothing is trained, no data is opened.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
-from orchestrator.space import check_space
+from orchestrator.ablation import AblationStudy
 from orchestrator.study import load_study
 
 
 def known_files() -> list[str]:
-    """The names of all runs and searches that can be used here, such as `base/guidedmix`."""
+    """The names of all runs, searches and ablations that can be used here, such as `base/guidedmix`."""
     found = {f"{file.parent.name}/{file.stem}" for folder in search_spaces() for file in folder.glob("*/*.yaml")}
     return sorted(found)
 
 
 def check_file(name: str) -> str:
     """What a file is, in a sentence. ConfigError says what is wrong with it."""
-    if "parameters" not in read_yaml(_path(name)).values:
-        return f"a run, fingerprint {fingerprint(build(read_run(name)))}"
-    study, base = load_study(name)
-    size = f"{study.search.trials} trials over {len(study.parameters)} parameters"
-    return f"a search of {size}; {check_space(study, base)}"
+    keys = read_yaml(_path(name)).values
+    if "cells" in keys:
+        ablation, base = load_study(name, model=AblationStudy)
+        return f"an ablation of {ablation.check(base)}"
+    if "parameters" in keys:
+        search, base = load_study(name)
+        size = f"{search.search.trials} trials over {len(search.parameters)} parameters"
+        return f"a search of {size}; {search.check(base)}"
+    return f"a run, fingerprint {fingerprint(build(read_run(name)))}"
 
 
 def _path(name: str) -> Path:
-    for kind in ("base", "search"):
+    for kind in ("base", "search", "ablation"):
         try:
             return resolve(name, kind)
         except ConfigError as error:

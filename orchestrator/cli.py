@@ -21,6 +21,7 @@ app = typer.Typer(
     "line, in YAML, in reports.",
 )
 app.command()(studies.tune)
+app.command()(studies.ablate)
 app.command()(studies.train)
 app.command()(requests.show)
 app.command()(requests.check)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from guidedmix_core import StageReport
 from orchestrator.chains import current_stage, stage_words
+from orchestrator.comparison import asked_for
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
@@ -37,9 +38,11 @@ class StudyConsole(Listener):
         self.begun: dict[str, float] = {}
 
     def study_started(self, study: Any, folder: StudyFolder) -> None:
-        self.folder, self.name, self.planned = folder, folder.name, int(folder.request()["planned"])
+        request = folder.request()
+        self.folder, self.name, self.planned = folder, folder.name, int(request["planned"])
         self.goal = objectives(folder)[0]
-        self.records = {record.fingerprint: record for record in load_trials(folder) if record.state != "running"}
+        records = asked_for(request, load_trials(folder))
+        self.records = {record.fingerprint: record for record in records if record.state != "running"}
         self.started, self.already = time.monotonic(), len(self.records)
         if self.console.is_terminal:
             self.live = Live(console=self.console, get_renderable=self._render, refresh_per_second=2, transient=True)
@@ -104,7 +107,7 @@ class StudyConsole(Listener):
             ("step", "right"),
             (self._label, "right"),
             ("time", "right"),
-            ("parameters", "left"),
+            ("parameters" if any(map(_params, records)) else "", "left"),
         )
         for name, justify in columns:
             table.add_column(name, justify=justify, no_wrap=True, overflow="ellipsis")
@@ -191,7 +194,7 @@ class RunConsole(Listener):
 
 
 def title(record: TrialRecord) -> str:
-    """`trial 3`, or the reference's name."""
+    """`trial 3`, the reference's name, or that of a cell in its block: `mean_teacher · seed 0`."""
     return record.label or f"trial {record.number}"
 
 
@@ -256,6 +259,9 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
 
 
 def _params(record: TrialRecord) -> str:
+    """None of a cell: its name says it."""
+    if record.cell is not None:
+        return ""
     return "  ".join(f"{path.rpartition('.')[2]}={_short_value(value)}" for path, value in record.params.items())
 
 

@@ -22,14 +22,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from guidedmix_core import ConfigError, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
+from orchestrator.ablation import AblationStudy
+from orchestrator.cells import Cells
+from orchestrator.comparison import asked_for
 from orchestrator.failures import UNREPAIRABLE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
 from orchestrator.listeners import Listener
+from orchestrator.proposals import Source
 from orchestrator.provenance import environment
-from orchestrator.results import TrialRecord, load_trial, load_trials, write_summary
+from orchestrator.results import TrialRecord, load_trial, load_trials
 from orchestrator.search import Search
-from orchestrator.space import check_space, corners
-from orchestrator.study import Objective, SearchStudy, identity
+from orchestrator.study import Objective, SearchStudy, Study, identity
+from orchestrator.summary import write_summary
 from orchestrator.trial import hand_out
 
 
@@ -43,6 +47,8 @@ class Job:
     params: dict[str, Any]
     config: RunConfig
     folder: TrialFolder
+    cell: str | None = None
+    block: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -50,9 +56,9 @@ class Job:
 
 
 @contextmanager
-def driving(study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> Iterator[Driver]:
+def driving(study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> Iterator[Driver]:
     """A driver that has checked the whole request, opened its data and claimed the folder. ConfigError if it can't."""
-    check_space(study, base)
+    study.check(base)
     _open_all_data(study, base)
     with folder.running():
         driver = Driver(study, base, folder, listeners)
@@ -66,15 +72,15 @@ def driving(study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequ
 
 
 class Driver:
-    """Keeps search, journal, summary and listeners in step. Make it with `driving`."""
+    """Keeps proposals, journal, summary and listeners in step. Make it with `driving`."""
 
-    def __init__(self, study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> None:
+    def __init__(self, study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> None:
         self.study, self.base, self.folder, self.listeners = study, base, folder, tuple(listeners)
         self.out: dict[str, Job] = {}
         """Jobs that were handed out and have not ended, by fingerprint."""
         self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
-        self._references = iter(enumerate(study.references.items()))
-        self._search_is_over = False
+        self._references = enumerate(study.references.items() if isinstance(study, SearchStudy) else ())
+        self._is_over = False
 
     @property
     def objective(self) -> Objective:
@@ -82,34 +88,34 @@ class Driver:
         return self.study.objectives[0]
 
     def claim(self) -> None:
-        """Make the folder this study's, its journal agree with its results, and rebuild the search from both."""
-        config = build(self.base)
-        self.folder.claim(_request(self.study, config, self.folder), identity(self.study, self.base))
+        """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
+        self.folder.claim(_request(self.study, self.base, self.folder), identity(self.study, self.base))
         write_json(self.folder.provenance, here := environment())
         self._reconcile()
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
 
         self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
-        self.search = Search(self.study, self.folder, config.train.steps)
+        self.source = _source(self.study, self.base, self.folder)
 
     def begin(self) -> None:
         self._tell("study_started", self.study, self.folder)
 
     def next(self) -> Job | None:
-        """The next run to be made: references first, then what was interrupted, then what the search proposes.
+        """The next run to be made: references first, then what was interrupted, then what search or cells propose.
 
-        What has an end already is not run again: the search is told its record. A run is never out twice.
+        What has an end already is not run again: whoever proposed it is told its record. A run is never out twice.
         """
         for number, (label, changes) in self._references:
             config = build(override(self.base, changes, f"references.{label}"))
             if job := self._hand_out(Job(number, "reference", label, dict(changes), config, self._place(config))):
                 return job
-        while not self._search_is_over:
-            if (proposal := self.search.ask()) is None:
-                self._search_is_over = True
+        while not self._is_over:
+            if (proposal := self.source.ask()) is None:
+                self._is_over = True
                 break
-            config = build(override(self.base, proposal.params, f"trial {proposal.number}"))
-            job = Job(proposal.number, "trial", None, proposal.params, config, self._place(config))
+            number, params, cell, block = proposal.number, proposal.params, proposal.cell, proposal.block
+            config = build(override(self.base, params, f"trial {number}"))
+            job = Job(number, "trial", proposal.label, params, config, self._place(config), cell, block)
             if job := self._hand_out(job):
                 return job
         return None
@@ -123,28 +129,29 @@ class Driver:
 
     def reported(self, job: Job, step: int, metrics: Mapping[str, float]) -> bool:
         """After each evaluation, its line written. True: the scheduler asks the run to stop here."""
-        stop = job.role == "trial" and self.search.report(job.number, step, metrics[self.objective.metric])
+        stop = job.role == "trial" and self.source.report(job.number, step, metrics[self.objective.metric])
         self._tell("trial_reported", load_trial(job.folder), {"step": step, **metrics})
         return stop
 
     def ended(self, job: Job, record: TrialRecord) -> None:
-        """ConfigError if it is a reference that failed in a way the trials would, too."""
+        """ConfigError if it is a canary that failed in a way the other runs would, too."""
         self.folder.append(
             {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
         )
         del self.out[job.fingerprint]
         for asked in (job, *self._twins.pop(job.fingerprint, [])):
             if asked.role == "trial":
-                self.search.tell(asked.number, record)
+                self.source.tell(asked.number, record)
         self._tell("trial_ended", record)
-        _check_canary(job, record)
+        self._check_canary(job, record)
 
     def finish(self) -> None:
         """The study is over if nothing is left to run. A small space may have had fewer runs than were asked for."""
-        if self.out or not self._search_is_over:
+        if self.out or not self._is_over:
             return
         request = self.folder.request()
-        self.folder.claim({**request, "planned": len(self.folder.trials())}, request["identity"])
+        made = asked_for(request, load_trials(self.folder))
+        self.folder.claim({**request, "planned": len(made)}, request["identity"])
         self.folder.append({"event": "study_ended"})
 
     def close(self) -> None:
@@ -155,16 +162,16 @@ class Driver:
         if (job.role, job.number) not in self._asked:
             asked = {"event": "asked", **_names(job), "label": job.label, "params": job.params}
             self._asked.add((job.role, job.number))
-            self.folder.append(asked)
+            self.folder.append({**asked, "cell": job.cell, "block": job.block})
         self._name(job)
         if job.fingerprint in self.out:
             self._twins.setdefault(job.fingerprint, []).append(job)
             return None
         if job.folder.result.exists():
             record = load_trial(job.folder)
-            _check_canary(job, record)
+            self._check_canary(job, record)
             if job.role == "trial":
-                self.search.tell(job.number, record)
+                self.source.tell(job.number, record)
             write_summary(self.folder)
             return None
         self.out[job.fingerprint] = job
@@ -174,9 +181,22 @@ class Driver:
         """One configuration, one folder, whoever asks. The first name stays, but a trial outranks a reference."""
         names = {"number": job.number, "role": job.role, "label": job.label, "params": job.params}
         if not job.folder.trial.exists():
-            hand_out(job.folder, job.config, **names)
+            hand_out(job.folder, job.config, **names, cell=job.cell, block=job.block)
         elif job.role == "trial" and (found := read_json(job.folder.trial))["role"] == "reference":
             write_json(job.folder.trial, {**found, **names, "label": found["label"]})
+
+    def _check_canary(self, job: Job, record: TrialRecord) -> None:
+        """A reference runs before all others. What is wrong with request, data or code would fail each of them."""
+        study = self.study
+        is_first = isinstance(study, AblationStudy) and (job.cell, job.block) == (study.reference, 0)
+        if not (job.role == "reference" or is_first):
+            return
+        if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
+            raise ConfigError(
+                f"the reference {job.label!r} failed as every trial would ({record.failure['reason']}: "
+                f"{record.failure['message']}); see {job.folder.traceback}, then remove {job.folder.path} to run it "
+                "again"
+            )
 
     def _place(self, config: RunConfig) -> TrialFolder:
         return self.folder.trial(fingerprint(config))
@@ -206,21 +226,17 @@ def _names(job: Job) -> dict[str, Any]:
     return {"fingerprint": job.fingerprint, "number": job.number, "role": job.role}
 
 
-def _check_canary(job: Job, record: TrialRecord) -> None:
-    """A reference runs before all trials. What is wrong with request, data or code would fail each of them."""
-    if job.role != "reference" or record.failure is None or record.failure["reason"] not in UNREPAIRABLE:
-        return
-    raise ConfigError(
-        f"the reference {job.label!r} failed as every trial would ({record.failure['reason']}: "
-        f"{record.failure['message']}); see {job.folder.traceback}, then remove {job.folder.path} to run it again"
-    )
+def _source(study: Study, base: Tree, folder: StudyFolder) -> Source:
+    if isinstance(study, AblationStudy):
+        return Cells(study, base, folder)
+    assert isinstance(study, SearchStudy)
+    return Search(study, folder, build(base).train.steps)
 
 
-def _open_all_data(study: SearchStudy, base: Tree) -> None:
+def _open_all_data(study: Study, base: Tree) -> None:
     """Every data set and split the study can meet, once: errors surface now, and trials find warm caches."""
-    points = [point for point in corners(study.parameters) if any(path.startswith(("data", "split")) for path in point)]
     seen = set()
-    for changes in ({}, *study.references.values(), *points):
+    for changes in study.variants():
         config = build(override(base, changes, "study"))
         data = json.dumps([dump(config)["data"], dump(config.split), config.evaluate.part])
         if data not in seen:
@@ -228,13 +244,13 @@ def _open_all_data(study: SearchStudy, base: Tree) -> None:
         seen.add(data)
 
 
-def _request(study: SearchStudy, config: RunConfig, folder: StudyFolder) -> dict[str, Any]:
+def _request(study: Study, base: Tree, folder: StudyFolder) -> dict[str, Any]:
     """The content of `study.yaml`. An address of a tracking server may hold a password: it is left out."""
     return {
         "study": folder.name,
-        "kind": "tune",
-        "planned": study.search.trials + len(study.references),
+        "kind": study.kind,
         "objectives": [dump(objective) for objective in study.objectives],
         **{key: value for key, value in dump(study).items() if key not in ("objective", "tracking")},
-        "run": dump(config),
+        "run": dump(build(base)),
+        **study.plan(base),
     }

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from guidedmix_core import StageReport
     from orchestrator.folder import StudyFolder
     from orchestrator.results import TrialRecord
-    from orchestrator.study import SearchStudy
+    from orchestrator.study import Study
 
 
 class Listener:
     """The contract. A listener writes nothing to the folder but its own files; by default it does nothing."""
 
-    def study_started(self, study: SearchStudy, folder: StudyFolder) -> None:
+    def study_started(self, study: Study, folder: StudyFolder) -> None:
         """Also when an interrupted study goes on."""
 
     def trial_started(self, record: TrialRecord) -> None:

@@ -29,7 +29,10 @@ _GAP = 8
 
 
 def run_name(record: TrialRecord) -> str:
-    """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too."""
+    """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too; of a cell its
+    label, such as `mean_teacher · seed 0`."""
+    if record.cell is not None:
+        return str(record.label)
     if record.role == "reference":
         return f"{record.label} (reference)"
     return f"trial {record.number}" + (f" ({record.label})" if record.label else "")
@@ -69,7 +72,9 @@ def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
         "mlflow.note.content": _note(record),
         **SOURCE,
     }
-    if record.role == "trial":
+    if record.cell is not None:
+        found |= {"guidedmix.cell": record.cell, "guidedmix.block": str(record.block)}
+    elif record.role == "trial":
         found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
     if record.label:
         found["guidedmix.label"] = record.label
@@ -100,15 +105,16 @@ def data_digest(trial: TrialFolder) -> tuple[str, str, str] | None:
 
 
 def table_view(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The runs' table as a study wants it: all trials and references, ranked, with what was searched as columns."""
+    """The runs' table as a study wants it: all runs, ranked, with what was searched, or cell and block, as columns."""
     goals = request["objectives"]
     metrics_shown = [f"metrics.`{metric_name(goal['metric'])}`" for goal in goals]
-    searched = [f"params.`{metric_name(path)}`" for path in request.get("parameters", {})]
+    varied = [f"params.`{metric_name(path)}`" for path in request.get("parameters", {})]
+    varied += ["tags.`guidedmix.cell`", "tags.`guidedmix.block`"] if request["kind"] == "ablate" else []
     return {
         "searchFilter": "tags.`guidedmix.role` != 'study'",
         "orderByKey": metrics_shown[0],
         "orderByAsc": goals[0]["mode"] == "min",
-        "selectedColumns": ["attributes.`Duration`", *metrics_shown, "tags.`guidedmix.state`", *searched],
+        "selectedColumns": ["attributes.`Duration`", *metrics_shown, "tags.`guidedmix.state`", *varied],
     }
 
 

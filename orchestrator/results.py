@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
+from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.study import Objective
 
 State = Literal["running", "complete", "stopped", "failed"]
 ENDED = ("complete", "stopped", "failed")
-ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class TrialRecord:
     number: int
     role: Literal["trial", "reference"]
     label: str | None
-    """The reference's name. A reference that the search proposes too becomes a trial and keeps its label."""
+    """The name of a reference, which it keeps if the search proposes it too; of a cell's run, such as `x · seed 0`."""
     params: dict[str, Any]
     seed: int
     state: State
@@ -41,6 +40,9 @@ class TrialRecord:
     mlflow_run_id: str | None
     stages: list[dict[str, Any]]
     """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
+    cell: str | None
+    """Of an ablation: the cell, and the index of the block. None in a search."""
+    block: int | None
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -73,6 +75,8 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
         stages=end.get("stages", []),
+        cell=asked.get("cell"),
+        block=asked.get("block"),
     )
 
 
@@ -83,47 +87,22 @@ def curves(folder: StudyFolder, fingerprint: str) -> list[dict[str, Any]]:
 
 def objectives(folder: StudyFolder) -> tuple[Objective, ...]:
     """What the study optimizes; the first one decides what is best."""
-    return _objectives(folder.request())
+    return objectives_of(folder.request())
 
 
 def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The complete trial with the best objective; the earlier one of equals. A reference is no candidate."""
+    """The complete trial with the best objective; the earlier one of equals. A reference is no candidate, and of an
+    ablation no run is: the best of its blocks says nothing of a cell."""
     sign = -1 if objective.mode == "max" else 1
-    complete = [record for record in records if record.role == "trial" and record.state == "complete"]
+    trials = (record for record in records if record.role == "trial" and record.cell is None)
+    complete = [record for record in trials if record.state == "complete"]
     places = [(sign * record.objective, record.number, record) for record in complete if record.objective is not None]
     return min(places, key=lambda place: place[:2])[2] if places else None
 
 
-def summarize(folder: StudyFolder) -> dict[str, Any]:
-    """The content of `summary.json`."""
-    request, records = folder.request(), load_trials(folder)
-    goals = _objectives(request)
-    states = [record.state for record in records]
-    winner = best(records, goals[0])
-    summary = {
-        "study": folder.name,
-        "kind": request["kind"],
-        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
-        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
-        "trials": [_row(record) for record in records],
-        "best": None if winner is None else _row(winner),
-    }
-    if len(goals) > 1:
-        summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
-    return summary
-
-
-def write_summary(folder: StudyFolder) -> None:
-    write_json(folder.summary, summarize(folder))
-
-
-def _objectives(request: dict[str, Any]) -> tuple[Objective, ...]:
+def objectives_of(request: Mapping[str, Any]) -> tuple[Objective, ...]:
+    """Of the content of `study.yaml`."""
     return tuple(Objective.model_validate(objective) for objective in request["objectives"])
-
-
-def _row(record: TrialRecord) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(record).items() if key in (*ROW, "mlflow_run_id")}
-    return {**row, "failure": record.failure} if record.failure else row
 
 
 def _so_far(folder: TrialFolder, asked: dict[str, Any]) -> dict[str, Any]:

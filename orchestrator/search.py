@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from orchestrator.distributions import Parameters
 from orchestrator.folder import StudyFolder
+from orchestrator.proposals import Proposal
 from orchestrator.results import TrialRecord, curves, load_trials
 from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, rung_step, suggested
 from orchestrator.space import grid, is_active, is_countable, ordered
@@ -32,14 +33,6 @@ MAX_REPEATS = 10
 """Proposals in a row, beyond the number of trials, that were all asked before: then the space counts as exhausted."""
 MAX_COUNTED = 4096
 """A space of at most so many points is searched for its last free ones."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """The number of a trial, and its parameters: dotted path to value."""
-
-    number: int
-    params: dict[str, Any]
 
 
 @dataclass(frozen=True)

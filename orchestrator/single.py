@@ -8,8 +8,9 @@ from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprin
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
 from orchestrator.provenance import environment
-from orchestrator.results import TrialRecord, load_trial, write_summary
+from orchestrator.results import TrialRecord, load_trial
 from orchestrator.study import Objective
+from orchestrator.summary import write_summary
 from orchestrator.trial import Progress, hand_out, run_trial
 
 

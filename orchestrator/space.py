@@ -66,14 +66,29 @@ def check_space(study: SearchStudy, base: Tree) -> str:
     build(base)
     points = corners(study.parameters)
     for point in points:
-        _check_run(base, point, f"the corner {_written(point)} of the space", "parameters.{}")
+        check_run(base, point, f"the corner {_written(point)} of the space", "parameters")
     for i, point in enumerate(study.search.start_from):
-        _check_run(base, point, f"search.start_from.{i}", f"search.start_from.{i}.{{}}")
+        check_run(base, point, f"search.start_from.{i}", f"search.start_from.{i}")
     for label, changes in study.references.items():
-        _check_run(base, changes, f"the reference {label!r}", f"references.{label}.{{}}")
+        check_run(base, changes, f"the reference {label!r}", f"references.{label}")
     if len(points) == MAX_CORNERS:
         return f"{len(points)} corners of the space are runs: each value alone, and a sample of the combinations"
     return f"all {len(points)} corners of the space are runs"
+
+
+def check_run(base: Tree, changes: Mapping[str, Any], name: str, *sections: str) -> RunConfig:
+    """The changed base, built. ConfigError says where in these sections of the study the wrong value stands."""
+    changed = override(base, changes, name)
+    places = dict.fromkeys(changes, name)
+    for place, origin in base.origins.items():
+        for section in sections:
+            path = place.removeprefix(f"{section}.")
+            if path != place and any(path == own or path.startswith(f"{own}.") for own in changes):
+                places[path] = origin
+    try:
+        return build(Tree(changed.values, {**changed.origins, **places}), RunConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{name} is no run:\n{error}") from None
 
 
 def check_conditions(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -167,15 +182,6 @@ def _point(parameters: Parameters, path: str, level: Any) -> dict[str, Any]:
     """The parameter at this level, those it depends on as it needs them, the others in the middle."""
     needed = {other: values[0] for other, values in _allowed(path, parameters, ()).items()} | {path: level}
     return next(_points(parameters, lambda other: [needed.get(other, parameters[other].middle())]))
-
-
-def _check_run(base: Tree, changes: Mapping[str, Any], name: str, place: str) -> None:
-    changed = override(base, changes, name)
-    places = {path: base.origins.get(place.format(path), name) for path in changes}
-    try:
-        build(Tree(changed.values, {**changed.origins, **places}), RunConfig)
-    except ConfigError as error:
-        raise ConfigError(f"{name} is no run:\n{error}") from None
 
 
 def _written(point: Mapping[str, Any]) -> str:

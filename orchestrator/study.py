@@ -1,12 +1,13 @@
-"""The request of a search: a base run, what may vary, what is better, how to look for it, and on which machines."""
+"""The request of a study: a base run, what is better, on which machines; of a search what may vary and how to look."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -26,7 +27,7 @@ from guidedmix_core import (
     resolve,
 )
 from orchestrator.distributions import Choice, Distribution
-from orchestrator.space import check_conditions, check_space, check_start, is_countable, refuse
+from orchestrator.space import check_conditions, check_space, check_start, corners, is_countable, refuse
 
 COMMAND_LINE = "command line"
 
@@ -79,15 +80,60 @@ class Tracking(Config):
     )
 
 
+class Study(Config, ABC):
+    """What every study asks for, and what an executor needs to know of it."""
+
+    kind: ClassVar[str]
+    """The verb that runs it."""
+    shelf: ClassVar[str]
+    """Its folder in search_spaces."""
+    of_paths: ClassVar[tuple[str, ...]]
+    """Sections whose keys are dotted paths of the run."""
+    of_labels: ClassVar[tuple[str, ...]]
+    """Sections whose keys are labels, each of them with such a section."""
+
+    base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
+    changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
+    scaling: Scaling = Scaling()
+    tracking: Tracking = Tracking()
+
+    @property
+    @abstractmethod
+    def objectives(self) -> tuple[Objective, ...]:
+        """The first one decides what is best."""
+
+    @abstractmethod
+    def check(self, base: Tree) -> str:
+        """Builds every run that is known now, and says how many these are. ConfigError names the first wrong one."""
+
+    @abstractmethod
+    def variants(self) -> Iterator[Mapping[str, Any]]:
+        """Changes of the base that between them meet every data set and split of the study."""
+
+    @abstractmethod
+    def plan(self, base: Tree) -> dict[str, Any]:
+        """How many runs there will be (`planned`), and what else the study's record says of them."""
+
+    @abstractmethod
+    def decisive(self) -> dict[str, Any]:
+        """What decides the results beside base run and objectives. Anything else may change from start to start."""
+
+
+AnyStudy = TypeVar("AnyStudy", bound=Study)
+
+
 def _number_of_objectives(value: Any) -> str:
     return "Several" if isinstance(value, (list, tuple)) else "One"
 
 
-class SearchStudy(Config):
+class SearchStudy(Study):
     """A search. Parameters, changes and references are dotted paths of the run."""
 
-    base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
-    changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
+    kind = "tune"
+    shelf = "search"
+    of_paths = ("parameters", "changes")
+    of_labels = ("references",)
+
     objective: Annotated[
         Annotated[Objective, Tag("One")] | Annotated[tuple[Objective, ...], Field(min_length=1), Tuple, Tag("Several")],
         Discriminator(_number_of_objectives),
@@ -95,15 +141,31 @@ class SearchStudy(Config):
     parameters: Annotated[dict[str, Distribution], Field(min_length=1), AfterValidator(check_conditions)]
     search: SearchSettings
     scheduler: SchedulerSettings = SchedulerSettings()
-    scaling: Scaling = Scaling()
     references: dict[str, dict[str, Any]] = Field(
         {}, description="runs to compare with: a label, and what it changes of the base"
     )
-    tracking: Tracking = Tracking()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         return self.objective if isinstance(self.objective, tuple) else (self.objective,)
+
+    def check(self, base: Tree) -> str:
+        return check_space(self, base)
+
+    def variants(self) -> Iterator[Mapping[str, Any]]:
+        yield {}
+        yield from self.references.values()
+        for point in corners(self.parameters):
+            if any(path.startswith(("data", "split")) for path in point):
+                yield point
+
+    def plan(self, base: Tree) -> dict[str, Any]:
+        return {"planned": self.search.trials + len(self.references)}
+
+    def decisive(self) -> dict[str, Any]:
+        request = dump(self)
+        search = {key: value for key, value in request["search"].items() if key != "trials"}
+        return {**{key: request[key] for key in ("parameters", "scheduler", "references")}, "search": search}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -127,61 +189,60 @@ class SearchStudy(Config):
         return self
 
 
-def load_study(name: str, assignments: Iterable[str] = (), kind: str = "search") -> tuple[SearchStudy, Tree]:
+def load_study(
+    name: str, assignments: Iterable[str] = (), model: type[AnyStudy] = SearchStudy
+) -> tuple[AnyStudy, Tree]:
     """A study file and the base run it varies, both with the changes of the file and the command line, both checked.
 
     An assignment such as `search.trials=20` changes the study; any other, such as `data.name=camvid`, the base run.
     The base also knows the places of the study's own paths. ConfigError names file, line, value and what was expected.
     """
-    file = read_yaml(resolve(name, kind))
-    of_study, of_base = _sorted(parse_changes(assignments))
+    file = read_yaml(resolve(name, model.shelf))
+    of_study, of_base = _sorted(parse_changes(assignments), model)
     for path, value in of_study.items():
-        file = _assign(file, path, value)
-    study = build(file, SearchStudy)
+        file = _assign(file, path, value, model)
+    study = build(file, model)
     base = override(read_run(study.base), study.changes, name)
     places = {path.removeprefix("changes."): origin for path, origin in file.origins.items()}
     base = override(Tree(base.values, {**base.origins, **places}), of_base, COMMAND_LINE)
-    check_space(study, base)
+    study.check(base)
     return study, base
 
 
-def identity(study: SearchStudy, base: Tree) -> str:
-    """16 hexadecimal digits for what decides the results of a study.
+def identity(study: Study, base: Tree) -> str:
+    """16 hexadecimal digits for what decides the results of a study: base run, objectives, `study.decisive()`.
 
-    The number of trials, the machines and the tracking are left out: they may change from one start to the next.
+    The number of runs, the machines and the tracking are left out: they may change from one start to the next.
     """
-    request = {key: value for key, value in dump(study).items() if key in ("parameters", "scheduler", "references")}
-    request["objectives"] = [dump(objective) for objective in study.objectives]
-    request["search"] = {key: value for key, value in dump(study.search).items() if key != "trials"}
-    request["base"] = dump(build(base))
+    request = {**study.decisive(), "objectives": [dump(goal) for goal in study.objectives], "base": dump(build(base))}
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _sorted(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _sorted(changes: Mapping[str, Any], model: type[Study]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The changes of the study, and those of the base run."""
     of_study, of_base = {}, {}
     for path, value in changes.items():
         section = path.partition(".")[0]
-        if section in SearchStudy.model_fields:
+        if section in model.model_fields:
             of_study[path] = value
         elif section in RunConfig.model_fields:
             of_base[path] = value
         else:
-            known = [*SearchStudy.model_fields, *RunConfig.model_fields]
+            known = [*model.model_fields, *RunConfig.model_fields]
             raise ConfigError(
                 f"{COMMAND_LINE}: {path}: no section {section!r} in a study or a run; {nearest(section, known)}"
             )
     return of_study, of_base
 
 
-def _assign(file: Tree, path: str, value: Any) -> Tree:
-    """As `override`, but below parameters, changes and references keys are dotted paths themselves."""
+def _assign(file: Tree, path: str, value: Any, model: type[Study]) -> Tree:
+    """As `override`, but where the study's keys are dotted paths themselves they stay whole."""
     section, _, key = path.partition(".")
-    if section not in ("parameters", "changes", "references") or not key:
+    if section not in (*model.of_paths, *model.of_labels) or not key:
         return override(file, {path: value}, COMMAND_LINE)
     values = copy.deepcopy(file.values)
     inner = values.setdefault(section, {})
-    if section == "references" and "." in key:
+    if section in model.of_labels and "." in key:
         label, _, key = key.partition(".")
         inner = inner.setdefault(label, {})
     inner[key] = value

@@ -20,7 +20,7 @@ from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
 
 if TYPE_CHECKING:
-    from orchestrator.study import SearchStudy
+    from orchestrator.study import Study
 
 __all__ = ["MlflowWindow", "start_ui", "tracker"]
 
@@ -52,7 +52,7 @@ class MlflowWindow(Listener):
         self._news, self._leave = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_up, name="mlflow", daemon=True)
 
-    def study_started(self, study: SearchStudy, folder: StudyFolder) -> None:
+    def study_started(self, study: Study, folder: StudyFolder) -> None:
         """ConfigError if MLflow can't be reached. The database exists before any worker does."""
         self._mirror = Mirror(self.uri, self.folder)
         self._thread.start()

@@ -59,6 +59,8 @@ def hand_out(
     role: Literal["trial", "reference"] = "trial",
     label: str | None = None,
     params: Mapping[str, Any] | None = None,
+    cell: str | None = None,
+    block: int | None = None,
 ) -> None:
     """Write `trial.json`: from now on the study has this trial."""
     what = {
@@ -67,6 +69,8 @@ def hand_out(
         "role": role,
         "label": label,
         "params": dict(params or {}),
+        "cell": cell,
+        "block": block,
     }
     write_json(folder.trial, {**what, "seed": config.seed, "steps": config.train.steps})
 

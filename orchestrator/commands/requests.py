@@ -12,7 +12,8 @@ from rich.text import Text
 
 from orchestrator.commands import Changes, console, errors, plain_table
 
-Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "searches"]
+Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "searches", "ablations"]
+SHELVES = {"runs": "base", "searches": "search", "ablations": "ablation"}
 
 
 def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], changes: Changes = None) -> None:
@@ -36,11 +37,11 @@ def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], ch
 
 def check(
     files: Annotated[
-        list[str] | None, typer.Argument(help="Runs and searches; default: all in search_spaces/.", show_default=False)
+        list[str] | None, typer.Argument(help="Runs, searches and ablations; default: all.", show_default=False)
     ] = None,
 ) -> None:
-    """Build every file, every corner of every search space, and print what is wrong. Nothing is trained, no data is
-    opened."""
+    """Build every run, every corner of every search space and every cell of every ablation, and print what is wrong.
+    Nothing is trained, no data is opened."""
     from guidedmix_core import ConfigError
     from orchestrator.checking import check_file, known_files
 
@@ -56,14 +57,13 @@ def check(
 
 
 def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> None:
-    """List the components of a family, or the runs and searches that can be named."""
+    """List the components of a family, or the runs, searches and ablations that can be named."""
     from guidedmix_core import find, names
     from orchestrator.checking import known_files
 
-    if family in ("runs", "searches"):
-        prefix = "base/" if family == "runs" else "search/"
+    if family in SHELVES:
         for name in known_files():
-            if name.startswith(prefix):
+            if name.startswith(f"{SHELVES[family]}/"):
                 console.print(name)
         return
     table = plain_table()

@@ -9,29 +9,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from orchestrator.commands import Changes, Device, StudyDir, console, errors, print_next
 
 if TYPE_CHECKING:
+    from guidedmix_core import Tree
     from orchestrator.folder import StudyFolder
+    from orchestrator.study import Study
     from orchestrator.tracking import MlflowWindow
+
+
+Executor = Annotated[
+    Literal["ray_tune", "inline"],
+    typer.Option(
+        help="ray_tune: runs side by side, here or on a cluster. inline: one after another in this process, "
+        "for debugging."
+    ),
+]
+WorkerDevice = Annotated[
+    str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
+]
 
 
 def tune(
     file: Annotated[str, typer.Argument(help="A search: `search/demo`, or a YAML file.")],
     changes: Changes = None,
     study: StudyDir = None,
-    executor: Annotated[
-        Literal["ray_tune", "inline"],
-        typer.Option(
-            help="ray_tune: trials side by side, here or on a cluster. inline: one after another in this process, "
-            "for debugging."
-        ),
-    ] = "ray_tune",
-    device: Annotated[
-        str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
-    ] = "auto",
+    executor: Executor = "ray_tune",
+    device: WorkerDevice = "auto",
 ) -> None:
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
 
@@ -40,18 +47,40 @@ def tune(
     Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
     `scaling.`, `tracking.` and `objective.` go to the search itself.
     """
-    from orchestrator.console import StudyConsole
-    from orchestrator.executors import executor_named
+    from orchestrator.folder import StudyFolder
+    from orchestrator.study import SearchStudy, load_study
+
+    folder = StudyFolder(study or Path("studies") / Path(file).stem)
+    _run(*load_study(file, changes or [], SearchStudy), folder, executor, device)
+    _print_search(folder)
+    _exit_by_outcome(folder)
+
+
+def ablate(
+    file: Annotated[str, typer.Argument(help="An ablation: `ablation/demo`, or a YAML file.")],
+    changes: Changes = None,
+    study: Annotated[
+        Path | None,
+        typer.Option("--study", help="The study's folder. Default: studies/ablation-NAME.", show_default=False),
+    ] = None,
+    executor: Executor = "ray_tune",
+    device: WorkerDevice = "auto",
+) -> None:
+    """Compare cells over paired blocks: train every cell in each block, take the differences to the reference inside
+    the blocks, write the report.
+
+    Running the same command again resumes, and trains what is new: a cell that was added, a block that was appended.
+
+    Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]`, and
+    those under `scaling.`, `tracking.` and `objective.` go to the ablation itself.
+    """
+    from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
-    from orchestrator.tracking import tracker
 
-    request, base = load_study(file, changes or [])
-    folder = StudyFolder(study or Path("studies") / Path(file).stem)
-    windows = tracker(request.tracking.mlflow, folder)
-    with _reported(folder, windows):
-        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
-    _print_study(folder)
+    folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
+    _run(*load_study(file, changes or [], AblationStudy), folder, executor, device)
+    _print_ablation(folder)
     _exit_by_outcome(folder)
 
 
@@ -113,6 +142,16 @@ def ui(
     start_ui(study, port)
 
 
+def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str) -> None:
+    from orchestrator.console import StudyConsole
+    from orchestrator.executors import executor_named
+    from orchestrator.tracking import tracker
+
+    windows = tracker(request.tracking.mlflow, folder)
+    with _reported(folder, windows):
+        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
+
+
 @contextmanager
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
@@ -128,7 +167,7 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         window.catch_up()
 
 
-def _print_study(folder: StudyFolder) -> None:
+def _print_search(folder: StudyFolder) -> None:
     from orchestrator.console import leaderboard
     from orchestrator.results import load_trials
 
@@ -139,9 +178,25 @@ def _print_study(folder: StudyFolder) -> None:
     print_next({"report": str(folder.report), "MLflow": f"guidedmix ui {folder.path}", "your data": own})
 
 
+def _print_ablation(folder: StudyFolder) -> None:
+    from orchestrator.cells_table import WIDTH, cells_table, headroom_line
+    from orchestrator.comparison import compare
+    from orchestrator.results import load_trials
+
+    comparison = compare(folder.request(), load_trials(folder))
+    console.print()
+    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide.print(cells_table(comparison), soft_wrap=True)
+    if (line := headroom_line(comparison)) is not None:
+        console.print()
+        console.print(line, soft_wrap=True)
+    console.print()
+    print_next({"report": str(folder.report), "MLflow": f"guidedmix ui {folder.path}"})
+
+
 def _exit_by_outcome(folder: StudyFolder) -> None:
-    """1 if no trial of the study came to an end."""
+    """1 if no run of the study came to an end."""
     counts = json.loads(folder.summary.read_text())["counts"]
     if counts["complete"] + counts["stopped"] == 0:
-        errors.print("no trial ended well; see the failures in the report", style="red")
+        errors.print("no run ended well; see the failures in the report", style="red")
         raise typer.Exit(1)

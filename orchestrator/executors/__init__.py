@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guidedmix_core import Tree
     from orchestrator.folder import StudyFolder
     from orchestrator.listeners import Listener
-    from orchestrator.study import SearchStudy
+    from orchestrator.study import Study
 
 
 class Run(Protocol):
@@ -22,7 +22,7 @@ class Run(Protocol):
 
     def __call__(
         self,
-        study: SearchStudy,
+        study: Study,
         base: Tree,
         folder: StudyFolder,
         listeners: Sequence[Listener] = (),

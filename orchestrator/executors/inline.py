@@ -9,12 +9,12 @@ from guidedmix_core import Tree
 from orchestrator.driver import driving
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
-from orchestrator.study import SearchStudy
+from orchestrator.study import Study
 from orchestrator.trial import run_trial
 
 
 def run(
-    study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
+    study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
 ) -> None:
     with driving(study, base, folder, listeners) as driver:
         while (job := driver.next()) is not None:

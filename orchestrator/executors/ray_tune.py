@@ -30,7 +30,7 @@ from orchestrator.listeners import Listener
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.results import TrialRecord, load_trial
 from orchestrator.scaling import RESTARTS, Group, Task, at_once, group_of, run_task
-from orchestrator.study import SearchStudy
+from orchestrator.study import Study
 from orchestrator.trial import lose_trial
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ PATIENCE = 60.0
 
 
 def run(
-    study: SearchStudy, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
+    study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
     with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, cluster() as is_ours:

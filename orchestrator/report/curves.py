@@ -29,6 +29,8 @@ class Line:
     dash: str | None = None
     wide: bool = False
     end: End = "none"
+    band: tuple[tuple[float, float, float], ...] = ()
+    """(step, lowest, highest) of what the curve is the mean of."""
 
 
 def learning_curves(facts: Facts, metric: str) -> Markup | None:
@@ -100,6 +102,12 @@ def mask_quality(facts: Facts, run: TrialRecord) -> list[tuple[str, Markup]]:
 
 def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:
     """(target, plain) accuracy, means over the second half of training, if the target is the worse of the two."""
+    pair = late_accuracies(rows, steps)
+    return pair if pair and pair[0] < pair[1] else None
+
+
+def late_accuracies(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:
+    """(target, plain) accuracy of the pseudo masks, means over the second half of training; None without telemetry."""
     pairs = [
         (row["pseudo/target_accuracy"], row["pseudo/plain_accuracy"])
         for row in rows
@@ -108,7 +116,7 @@ def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | No
     if not pairs:
         return None
     target, plain = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    return (target, plain) if target < plain else None
+    return target, plain
 
 
 def line_chart(
@@ -124,6 +132,7 @@ def line_chart(
 ) -> Markup:
     """Curves over steps in one frame, labels at their ends, moved apart where they would overlap."""
     xs, ys = zip(*[point for line in lines for point in line.points], strict=True)
+    ys = [*ys, *(end for line in lines for _, *ends in line.band for end in ends)]
     low, high = svg.spread(ys, 0.04)
     x = svg.Scale(0, max(xs), 56, width - right)
     y = svg.Scale(max(low, 0) if min(ys) >= 0 else low, high, height - 52, 34)
@@ -139,7 +148,7 @@ def line_chart(
             num_x=num_x,
         )
     ]
-    parts += [_drawn(line, x, y) for line in lines]
+    parts += [_band(line, x, y) for line in lines if line.band] + [_drawn(line, x, y) for line in lines]
     named = [line for line in lines if line.label]
     places = svg.apart([y(line.points[-1][1]) for line in named], 19, y.end, y.start - 6)
     for line, place in zip(named, places, strict=True):
@@ -166,6 +175,12 @@ def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float,
 
 def _short(label: str) -> str:
     return label if len(label) <= 17 else f"{label[:16]}…"
+
+
+def _band(line: Line, x: svg.Scale, y: svg.Scale) -> Markup:
+    lower = [(x(step), y(low)) for step, low, _ in line.band]
+    upper = [(x(step), y(high)) for step, _, high in reversed(line.band)]
+    return svg.path([*lower, *upper], "band", fill=line.color)
 
 
 def _drawn(line: Line, x: svg.Scale, y: svg.Scale) -> Markup:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from orchestrator.comparison import asked_for
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.report.wording import short_names
-from orchestrator.results import TrialRecord, best, curves, load_trials, objectives
+from orchestrator.results import TrialRecord, best, curves, load_trials, objectives_of
 from orchestrator.study import Objective
 
 SCORED = ("complete", "stopped")
@@ -31,7 +32,7 @@ class Facts:
 
     @cached_property
     def references(self) -> tuple[TrialRecord, ...]:
-        return tuple(record for record in self.records if record.label is not None)
+        return tuple(record for record in self.records if record.label is not None and record.cell is None)
 
     @property
     def goal(self) -> Objective:
@@ -40,7 +41,7 @@ class Facts:
 
     @property
     def is_search(self) -> bool:
-        return self.request["kind"] != "train"
+        return self.request["kind"] == "tune"
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -106,7 +107,9 @@ class Facts:
         return self.folder.trial(record.fingerprint)
 
     def name(self, record: TrialRecord) -> str:
-        """`trial 5`, the label of a reference, or `this run` where there is only one."""
+        """`trial 5`, the label of a reference or of a cell in its block, or `this run` where there is only one."""
+        if record.cell is not None:
+            return str(record.label)
         if not self.is_search:
             return "this run"
         return f"trial {record.number}" if record.role == "trial" else str(record.label)
@@ -128,9 +131,10 @@ class Facts:
 
 
 def read_facts(folder: StudyFolder) -> Facts:
-    records = tuple(load_trials(folder))
+    request = folder.request()
+    records = tuple(asked_for(request, load_trials(folder)))
     rows = {record.fingerprint: curves(folder, record.fingerprint) for record in records}
-    return Facts(folder, folder.request(), objectives(folder), records, rows)
+    return Facts(folder, request, objectives_of(request), records, rows)
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:

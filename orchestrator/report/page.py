@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.importance import Importances, importances
-from orchestrator.report import figures, panels, summary, tables
+from orchestrator.report import ablation, figures, panels, summary, tables
 from orchestrator.report.curves import learning_curves, loss_curves, mask_quality
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import count, metric_title, metric_unit, metric_value, space
@@ -25,12 +25,14 @@ def render(facts: Facts) -> str:
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
+    if facts.request["kind"] == "ablate":
+        return environment.get_template("ablation.html.j2").render(style=style, **ablation.context(facts))
     return environment.get_template("template.html.j2").render(style=style, **_context(facts))
 
 
 def _context(facts: Facts) -> dict[str, Any]:
     important = [(goal, _importance(facts, goal)) for goal in facts.goals] if facts.is_search else []
-    legend = panels.legend(facts)
+    legend = panels.legend(facts, facts.best)
     return {
         **_header(facts),
         "facts": facts,
@@ -53,7 +55,11 @@ def _context(facts: Facts) -> dict[str, Any]:
         "provenance": tables.provenance(facts),
         "packages": tables.all_packages(facts),
         "config": _config(facts),
+        "config_title": f"Configuration of {facts.name(facts.best)}"
+        if facts.is_search and facts.best
+        else "Configuration",
         "rerun": _rerun(facts),
+        "rerun_title": "Run the best trial again" if facts.is_search else "Run it again",
         "studies": facts.folder.path.resolve().parent.name,
         "percent": lambda value: metric_value("iou", value),
         "metric_title": metric_title,

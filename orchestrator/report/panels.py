@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from orchestrator.report.facts import Facts
+from orchestrator.results import TrialRecord
 
 WIDTH = 480
 """Pixels; what is larger is made smaller, so that the page stays light."""
@@ -31,16 +33,20 @@ class Swatch:
 
 def panel_rows(facts: Facts) -> list[list[Picture]]:
     """A row for each fixed image: image, truth, best, reference. Empty if the best trial kept no panels."""
-    run = facts.best
-    if run is None:
+    if facts.best is None:
         return []
+    shown = [(facts.name(facts.best) if facts.is_search else "prediction", facts.best)]
+    return rows_of(facts, [*shown, *([(facts.name(facts.reference), facts.reference)] if facts.reference else [])])
+
+
+def rows_of(facts: Facts, runs: Sequence[tuple[str, TrialRecord]]) -> list[list[Picture]]:
+    """A row for each fixed image: image, truth, and the prediction of each run under its title."""
+    homes = [(title, facts.home(run).panels) for title, run in runs]
     rows = []
-    for image in sorted(facts.home(run).panels.glob("*_image.png")):
+    for image in sorted(homes[0][1].glob("*_image.png")):
         stem = image.name.removesuffix("_image.png")
         shown = [("image", image), ("truth", image.with_name(f"{stem}_truth.png"))]
-        shown.append((facts.name(run) if facts.is_search else "prediction", image.with_name(f"{stem}_prediction.png")))
-        if facts.reference is not None:
-            shown.append((facts.name(facts.reference), facts.home(facts.reference).panels / f"{stem}_prediction.png"))
+        shown += [(title, panels / f"{stem}_prediction.png") for title, panels in homes]
         rows.append(
             [
                 Picture(title, _photo(file) if title == "image" else _mask(file))
@@ -51,9 +57,9 @@ def panel_rows(facts: Facts) -> list[list[Picture]]:
     return rows
 
 
-def legend(facts: Facts) -> list[Swatch]:
-    """Class names and colors, those of the masks' own palette."""
-    masks = [] if facts.best is None else sorted(facts.home(facts.best).panels.glob("*_truth.png"))
+def legend(facts: Facts, run: TrialRecord | None) -> list[Swatch]:
+    """Class names and colors, those of the palette of the run's own masks."""
+    masks = [] if run is None else sorted(facts.home(run).panels.glob("*_truth.png"))
     if not masks:
         return []
     with Image.open(masks[0]) as mask:

@@ -108,7 +108,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
             f"{len(skipped)} unreadable skipped" if skipped else None,
         ),
         "Stages": stage_words(run.stages) if run else "",
-        "Restarts": f"{len(made['restarts'])} of the best run" if made.get("restarts") else "",
+        "Restarts": f"{len(made['restarts'])} of {facts.name(run)}" if run and made.get("restarts") else "",
         "Study": _joined(facts.folder.name, f"identity {facts.request['identity']}"),
         "Recorded": moment(here.get("time")) if here.get("time") else "",
     }

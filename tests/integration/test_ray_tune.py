@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from ray.util.placement_group import placement_group_table
 
 from guidedmix_core import ConfigError, Tree, build
+from orchestrator.ablation import AblationStudy
 from orchestrator.executors import inline, ray_tune
 from orchestrator.folder import StudyFolder, read_lines
 from orchestrator.listeners import Listener
@@ -97,6 +98,18 @@ def test_every_number_is_that_of_the_inline_executor(both: dict[str, tuple[Study
 
 def test_listeners_hear_each_event_in_order(both: dict[str, tuple[StudyFolder, Diary]]) -> None:
     assert both["ray_tune"][1].calls == both["inline"][1].calls
+
+
+def test_an_ablation_gives_what_the_inline_executor_gives(tmp_path: Path) -> None:
+    request = {"base": "small", "reference": "usual", "cells": {"usual": {}, "slow": {"optim.lr": 1e-5}}}
+    study = build(Tree({**request, "blocks": {"seed": [0, 1]}, "scaling": {"concurrent": 2}}, {}), AblationStudy)
+    folders = [StudyFolder(tmp_path / name / "demo") for name in ("inline", "ray")]
+    for executor, folder in zip((inline, ray_tune), folders, strict=True):
+        executor.run(study, small_tree(), folder, [], "cpu")
+    assert outcomes(folders[1]) == outcomes(folders[0])
+    assert [(record.cell, record.block) for record in outcomes(folders[1])] == [
+        (cell, block) for block in (0, 1) for cell in ("usual", "slow")
+    ]
 
 
 def test_a_run_ends_at_the_report_that_stopped_it(both: dict[str, tuple[StudyFolder, Diary]]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.folder import StudyFolder, append_line, write_json
-from orchestrator.results import best, curves, load_trials, objectives, summarize, write_summary
+from orchestrator.results import best, curves, load_trials, objectives
 from orchestrator.study import Objective
+from orchestrator.summary import summarize, write_summary
 
 GOALS = [{"metric": "val/miou", "mode": "max"}, {"metric": "time/seconds", "mode": "min"}]
 

@@ -1,0 +1,36 @@
+"""What a study runs next: the contract between the driver and a search, or the cells of an ablation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from orchestrator.results import TrialRecord
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The number of a trial, and its parameters: dotted path to value. A cell of an ablation also has its names."""
+
+    number: int
+    params: dict[str, Any]
+    label: str | None = None
+    cell: str | None = None
+    block: int | None = None
+
+
+class Source(Protocol):
+    """Made anew from the folder at each start. The caller journals each proposal as `asked` before its run begins."""
+
+    def ask(self) -> Proposal | None:
+        """The next run, one that was interrupted first; None if there is no other."""
+        ...
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Whether the run should stop here."""
+        ...
+
+    def tell(self, number: int, record: TrialRecord) -> None:
+        """The end of a run that was handed out."""
+        ...

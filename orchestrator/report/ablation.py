@@ -1,0 +1,179 @@
+"""The page of an ablation: what the cells differ in from their reference, and what was not shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.report import panels, tables
+from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
+from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.facts import Facts
+from orchestrator.report.summary import Tile, state_words, when
+from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_unit
+from orchestrator.results import TrialRecord
+from orchestrator.stats import COVERAGE, Estimate
+
+MOST_DETAILED = 3
+"""So many cells without a difference are told with their intervals; of more, only the names."""
+
+
+def context(facts: Facts) -> dict[str, Any]:
+    """What `ablation.html.j2` shows."""
+    comparison = compare(facts.request, facts.records)
+    shown = _pair(facts, comparison)
+    legend = panels.legend(facts, shown[0][1] if shown else None)
+    goal = facts.goal
+    return {
+        "title": facts.folder.name,
+        "kind": "Ablation",
+        "when": when(facts),
+        "tiles": _tiles(facts, comparison),
+        "sentences": _sentences(comparison),
+        "flags": _flags(facts, comparison),
+        "part": facts.request["run"]["evaluate"]["part"],
+        "request": _request(facts, comparison),
+        "comparison": comparison,
+        "coverage": f"{100 * COVERAGE:.0f} %",
+        "unit": metric_unit(goal.metric),
+        "cells": cell_rows(comparison),
+        "any_failed": any(cell.failed for cell in comparison.cells),
+        "plot": difference_plot(comparison),
+        "curves": cell_curves(facts, comparison),
+        "masks": mask_rows(comparison),
+        "classes": class_rows(facts, comparison, legend),
+        "panel_rows": panels.rows_of(facts, shown) if shown else [],
+        "legend": legend,
+        "failures": tables.failures(facts),
+        "provenance": tables.provenance(facts),
+        "packages": tables.all_packages(facts),
+        "config": yaml.safe_dump(facts.request["run"], sort_keys=False, allow_unicode=True),
+        "config_title": "Configuration of the base run",
+        "rerun": None,
+    }
+
+
+def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
+    found = []
+    if comparison.headroom is not None and comparison.ceiling is not None:
+        gain = difference(facts.goal.metric, comparison.headroom.mean)
+        unit = "points" if is_share(facts.goal.metric) else metric_title(facts.goal.metric)
+        caption = f"to gain at most: {comparison.ceiling.name} against {comparison.reference.name}"
+        found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
+    paths = listed(facts.request["blocks"])
+    states = [record.state for record in facts.records]
+    seconds = sum(record.seconds for record in facts.records)
+    return [
+        *found,
+        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {paths}"),
+        Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
+        Tile(duration(seconds), "", "of training, all runs together"),
+    ]
+
+
+def _sentences(comparison: Comparison) -> list[str]:
+    """What differs, with intervals; what is not shown; what there is to gain. Nothing else."""
+    reference = comparison.reference.name
+    judged = [cell for cell in comparison.cells if cell is not comparison.ceiling]
+    said = []
+    for verdict in ("better", "worse"):
+        if found := [f"{cell.name} by {_gap(cell, comparison)}" for cell in judged if cell.verdict == verdict]:
+            said.append(f"{verdict.capitalize()} than {reference}: {listed(found)}.")
+    if open_cells := [cell for cell in judged if cell.verdict == "no difference shown"]:
+        few = len(open_cells) <= MOST_DETAILED
+        found = [f"{cell.name}, {_gap(cell, comparison)}" if few else cell.name for cell in open_cells]
+        said.append(f"No difference to {reference} is shown for {listed(found)}.")
+    if found := [
+        f"{cell.name} {_gap(cell, comparison)}" for cell in judged if cell.verdict == "one block: no interval"
+    ]:
+        said.append(f"One block shows nothing: {listed(found)}. An interval needs two, and a narrow one more.")
+    if found := [cell for cell in judged if cell.verdict == "the same runs"]:
+        same = "is the same configuration" if len(found) == 1 else "are the same configuration"
+        said.append(f"{listed(cell.name for cell in found)} {same} as {reference}.")
+    if found := [cell for cell in judged if cell.verdict == "not compared yet"]:
+        said.append(f"Not compared yet: {listed(cell.name for cell in found)}.")
+    return [*said, *_headroom(comparison)] or [f"There is nothing to compare {reference} with."]
+
+
+def _headroom(comparison: Comparison) -> list[str]:
+    """If there is enough; a flag says if there is not."""
+    if comparison.ceiling is None or comparison.headroom is None or comparison.has_headroom is False:
+        return []
+    room = spread_of(comparison.objective.metric, comparison.headroom)
+    return [f"What there is to gain: {comparison.ceiling.name} against {comparison.reference.name}, {room}."]
+
+
+def _flags(facts: Facts, comparison: Comparison) -> list[str]:
+    """What should worry the reader."""
+    reference, said = comparison.reference, []
+    if comparison.has_headroom is False and comparison.headroom is not None and comparison.ceiling is not None:
+        room = spread_of(comparison.objective.metric, comparison.headroom)
+        said.append(
+            f"There is too little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
+            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU no semi-supervised method can show a gain. Fewer labels, "
+            "longer training or other data would leave more."
+        )
+    if text := harmed(facts, comparison):
+        said.append(text)
+    short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
+    if short:
+        counted = listed(f"{cell.name} ({len(cell.complete)})" for cell in short)
+        said.append(
+            f"Fewer than {comparison.blocks} complete runs: {counted}. Differences are taken over the blocks that both "
+            "cells have."
+        )
+    lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
+    if len(lengths) > 1:
+        own = {run.steps for run in reference.complete.values()}
+        unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
+        said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
+    if left := len(facts.folder.trials()) - len(facts.records):
+        said.append(
+            f"{count(left, 'run')} of the folder {'is' if left == 1 else 'are'} not shown: of cells or blocks that "
+            "were changed or taken out of the file after they had run."
+        )
+    return said
+
+
+def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Terms and what the file says of them."""
+    goal, request = facts.goal, facts.request
+    blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in request["blocks"].items()]
+    rows = {
+        "Base run": [request["base"]],
+        "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
+        "Reference": [comparison.reference.name],
+        "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
+        "Blocks": blocks,
+        "Objective": [
+            f"{metric_title(goal.metric)} ({goal.metric}), {'higher' if goal.mode == 'max' else 'lower'} is better"
+        ],
+    }
+    return [(term, lines) for term, lines in rows.items() if lines]
+
+
+def _gap(cell: Cell, comparison: Comparison) -> str:
+    assert cell.versus is not None
+    return spread_of(comparison.objective.metric, cell.versus)
+
+
+def _pair(facts: Facts, comparison: Comparison) -> list[tuple[str, TrialRecord]]:
+    """Reference and best mean cell in the first block that both have with pictures."""
+    rivals = [cell for cell in comparison.cells if cell is not comparison.ceiling and cell is not comparison.reference]
+
+    def place(cell: Cell) -> float:
+        return facts.sign * _mean(cell.value)
+
+    for cell in sorted((cell for cell in rivals if cell.value is not None), key=place, reverse=True):
+        for block, run in cell.complete.items():
+            other = comparison.reference.complete.get(block)
+            if other is not None and facts.home(run).panels.exists():
+                return [(comparison.reference.name, other), (cell.name, run)]
+    alone = [run for run in comparison.reference.complete.values() if facts.home(run).panels.exists()]
+    return [(comparison.reference.name, alone[0])] if alone else []
+
+
+def _mean(value: Estimate | None) -> float:
+    return 0.0 if value is None else value.mean

@@ -1,0 +1,155 @@
+"""The rows of an ablation's tables: cells, pseudo masks, classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.comparison import Cell, Comparison
+from orchestrator.report.curves import late_accuracies
+from orchestrator.report.facts import Facts
+from orchestrator.report.panels import Swatch
+from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_value, parameter
+from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+
+MASKS = ("coverage", "precision", "recall", "target_accuracy", "plain_accuracy")
+DEEPEST = 0.5
+"""Opacity of the color of the largest difference."""
+
+
+@dataclass(frozen=True)
+class CellRow:
+    name: str
+    kind: str
+    """reference, is-better, is-worse or open: how the row looks."""
+    changes: str
+    n: str
+    is_short: bool
+    mean: str
+    half: str
+    difference: str
+    interval: str
+    verdict: str
+    failed: str
+    time: str
+    is_ceiling: bool
+
+
+@dataclass(frozen=True)
+class MaskRow:
+    name: str
+    n: int
+    values: list[str]
+    gap: str
+    is_worse: bool
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    name: str
+    color: str
+    cells: list[tuple[str, str, str]]
+    """(mean IoU, difference to the reference, background) of each cell."""
+
+
+def cell_rows(comparison: Comparison) -> list[CellRow]:
+    """In the order of the file."""
+    return [_cell_row(cell, comparison) for cell in comparison.cells]
+
+
+def mask_rows(comparison: Comparison) -> list[MaskRow]:
+    """Means over blocks at the last evaluation, of the cells that make pseudo masks."""
+    rows = []
+    for cell in comparison.cells:
+        means = [estimate([*cell.values(f"pseudo/{name}").values()]) for name in MASKS]
+        if any(mean is not None for mean in means):
+            gap = paired(cell.values("pseudo/target_accuracy"), cell.values("pseudo/plain_accuracy"))
+            written = "" if gap is None else difference("accuracy", gap.mean)
+            values = [metric_value("accuracy", mean and mean.mean) for mean in means]
+            rows.append(MaskRow(cell.name, len(cell.complete), values, written, written.startswith("−")))
+    return rows
+
+
+def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> list[ClassRow]:
+    """IoU of every class, means over blocks; a class that occurs nowhere in a block is left out there."""
+    colors = {swatch.name: swatch.color for swatch in legend}
+    if not any(cell.complete for cell in comparison.cells):
+        return []
+    found = {
+        (name, cell.name): _class_gap(cell, comparison.reference, f"val/iou/{name}")
+        for name in facts.classes
+        for cell in comparison.cells
+    }
+    deepest = max((abs(gap.mean) for _, gap in found.values() if gap is not None), default=0.0)
+    return [
+        ClassRow(
+            name,
+            colors.get(name, ""),
+            [_class_cell(*found[name, cell.name], deepest) for cell in comparison.cells],
+        )
+        for name in facts.classes
+    ]
+
+
+def harmed(facts: Facts, comparison: Comparison) -> str:
+    """The cells whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
+    named = []
+    for cell in comparison.cells:
+        pairs = [late_accuracies(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values()]
+        target, plain = (estimate([pair[i] for pair in pairs if pair]) for i in (0, 1))
+        if target is not None and plain is not None and target.mean < plain.mean:
+            named.append(f"{cell.name} ({100 * target.mean:.1f} against {100 * plain.mean:.1f} %)")
+    if not named:
+        return ""
+    return (
+        f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
+        "on fewer pixels than the student's plain prediction."
+    )
+
+
+def spread_of(metric: str, versus: Estimate) -> str:
+    """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
+    points = " points" if is_share(metric) else ""
+    interval = f"{100 * COVERAGE:.0f} % interval {_interval(metric, versus)}, " if versus.interval else ""
+    return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
+
+
+def _cell_row(cell: Cell, comparison: Comparison) -> CellRow:
+    metric, n = comparison.objective.metric, len(cell.complete)
+    half = None if cell.value is None else cell.value.half
+    return CellRow(
+        name=cell.name,
+        kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
+        changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
+        n=str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
+        is_short=n < comparison.blocks,
+        mean=metric_value(metric, cell.value and cell.value.mean),
+        half="" if half is None else f"± {metric_value(metric, half)}",
+        difference="" if cell.versus is None else difference(metric, cell.versus.mean),
+        interval="" if cell.versus is None else _interval(metric, cell.versus),
+        verdict=cell.verdict,
+        failed=str(cell.failed) if cell.failed else "",
+        time="–" if cell.seconds is None else duration(cell.seconds),
+        is_ceiling=cell is comparison.ceiling,
+    )
+
+
+def _interval(metric: str, versus: Estimate) -> str:
+    if versus.interval is None:
+        return ""
+    return " to ".join(difference(metric, end) for end in versus.interval)
+
+
+def _class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
+    """(IoU, difference to the reference)."""
+    values = cell.values(metric)
+    gap = None if cell is reference else paired(values, reference.values(metric))
+    return estimate([*values.values()]), gap
+
+
+def _class_cell(value: Estimate | None, gap: Estimate | None, deepest: float) -> tuple[str, str, str]:
+    mean = metric_value("iou", value and value.mean)
+    if gap is None:
+        return mean, "", "none"
+    opacity = DEEPEST * abs(gap.mean) / deepest if deepest else 0.0
+    color = "0, 99, 166" if gap.mean > 0 else "200, 80, 10"
+    return mean, difference("iou", gap.mean), f"rgb({color}, {opacity:.2f})"

@@ -1,0 +1,144 @@
+"""Charts over the cells of an ablation: their differences to the reference, and their learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+
+from markupsafe import Markup
+
+from orchestrator.comparison import Cell, Comparison
+from orchestrator.report import svg
+from orchestrator.report.cells import spread_of
+from orchestrator.report.curves import DASHES, Line, line_chart
+from orchestrator.report.facts import Facts
+from orchestrator.report.wording import difference, is_share, metric_title, metric_value
+from orchestrator.stats import Estimate
+
+COLORS = (svg.BEST, svg.GREEN, svg.AMBER, "#8a5a9e", svg.PALE)
+"""Of the best cells; the others are gray."""
+CEILING = "#5b6675"
+LONGEST = 22
+"""Letters of a cell's name in a chart; the rest is in the tip."""
+REACH = 2.5
+"""An interval is drawn no further than so many times the largest difference of a block: two blocks have huge ones."""
+
+
+def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | None:
+    """A row a cell: the mean difference, its interval, and the difference in every block. None if there is nothing."""
+    rows = [(cell, cell.versus) for cell in comparison.cells if cell.versus is not None]
+    if not rows:
+        return None
+    blocks = {cell.name: _differences(cell, comparison) for cell, _ in rows}
+    reach = REACH * max(abs(gap) for gaps in blocks.values() for gap in gaps.values())
+    ends = [0.0, *(gap for gaps in blocks.values() for gap in gaps.values())]
+    ends += [min(max(end, -reach), reach) for _, versus in rows for end in versus.interval or ()]
+    left, right, row, top = 230.0, width - 210, 42, 44
+    height, x = top + row * len(rows) + 44, svg.Scale(*svg.spread(ends, 0.05), left, right)
+    bottom = height - 44
+    parts = [svg.tag("line", x1=x(tick), x2=x(tick), y1=top - 12, y2=bottom, class_="grid") for tick in x.ticks(7)]
+    parts += [svg.text(x(tick), bottom + 20, _tick(comparison, tick), anchor="middle") for tick in x.ticks(7)]
+    parts.append(svg.path([(x(0), top - 12), (x(0), bottom)], "level"))
+    reference = comparison.reference.name
+    parts.append(svg.text(x(0), top - 22, _cut(reference), "name", "middle", reference, style=f"fill:{svg.REFERENCE}"))
+    parts.append(svg.text(right, bottom + 38, _axis(comparison), "label", "end"))
+    for i, (cell, versus) in enumerate(rows):
+        parts.append(_row(cell, versus, blocks[cell.name], comparison, x, top + row * (i + 0.5)))
+    return svg.drawing(width, height, *parts, label=f"Differences of {len(rows)} cells to {reference}")
+
+
+def cell_curves(facts: Facts, comparison: Comparison) -> Markup | None:
+    """The mean over the complete runs of each cell, in a band from the lowest to the highest. None without any."""
+    bands = {cell.name: band for cell in comparison.cells if (band := _band(facts, cell, facts.goal.metric))}
+    shown = [cell for cell in comparison.cells if cell.name in bands]
+    if not shown:
+        return None
+    rivals = [cell for cell in shown if cell is not comparison.reference and cell is not comparison.ceiling]
+    best = sorted(rivals, key=lambda cell: facts.sign * _last(bands[cell.name]), reverse=True)
+    colors = {cell.name: color for cell, color in zip(best, COLORS, strict=False)}
+    colors |= {comparison.reference.name: svg.REFERENCE}
+    dashes = {}
+    if comparison.ceiling is not None:
+        colors[comparison.ceiling.name], dashes[comparison.ceiling.name] = CEILING, DASHES[0]
+    lines = []
+    for cell in sorted(shown, key=lambda cell: cell.name in colors):  # the gray ones behind
+        last, band = metric_value(facts.goal.metric, _last(bands[cell.name])), bands[cell.name]
+        is_colored = cell.name in colors
+        lines.append(
+            Line(
+                points=[(step, mean) for step, _, mean, _ in band],
+                tip=f"{cell.name}, mean of {len(cell.complete)}: {last}",
+                color=colors.get(cell.name, svg.OTHER),
+                label=f"{_cut(cell.name)} · {last}",
+                dash=dashes.get(cell.name),
+                wide=is_colored,
+                end="dot",
+                band=tuple((step, low, high) for step, low, _, high in band) if is_colored else (),
+            )
+        )
+    right = 50 + 8.4 * max(len(line.label or "") for line in lines)
+    return line_chart(lines, facts.goal.metric, "Learning curves of all cells", right=right)
+
+
+def _row(
+    cell: Cell, versus: Estimate, gaps: Mapping[int, float], comparison: Comparison, x: svg.Scale, y: float
+) -> Markup:
+    metric = comparison.objective.metric
+    color = {"better": svg.BEST, "worse": svg.REFERENCE}.get(cell.verdict, "#7b8794")
+    tip = f"{cell.name}: {spread_of(metric, versus)}"
+    parts = [svg.text(x.start - 24, y + 5, _cut(cell.name), "name ink", "end", cell.name)]
+    if versus.interval is not None:
+        low, high = (min(max(end, x.low), x.high) for end in versus.interval)
+        parts.append(svg.path([(x(low), y), (x(high), y)], "interval", tip, stroke=color))
+        for end, drawn in zip(versus.interval, (low, high), strict=True):
+            parts.append(_end(x(drawn), y, color, 0 if end == drawn else 1 if end > drawn else -1))
+    for block, gap in gaps.items():
+        said = f"{cell.name}, block {block}: {difference(metric, gap)}"
+        parts.append(svg.dot(x(gap), y + 13, svg.OTHER, said, radius=3))
+    parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not versus.excludes_zero, radius=6.5))
+    parts.append(svg.text(x.end + 22, y + 5, difference(metric, versus.mean), "name ink"))
+    if versus.interval is not None:
+        words = " to ".join(difference(metric, end) for end in versus.interval)
+        parts.append(svg.text(x.end + 78, y + 5, words, "tick"))
+    return svg.tag("g", *parts)
+
+
+def _end(x: float, y: float, color: str, beyond: int) -> Markup:
+    """A bar; an arrow if the interval goes on beyond the frame."""
+    if not beyond:
+        return svg.path([(x, y - 5), (x, y + 5)], "interval", stroke=color)
+    return svg.path([(x - 6 * beyond, y - 5), (x, y), (x - 6 * beyond, y + 5)], "interval", stroke=color)
+
+
+def _differences(cell: Cell, comparison: Comparison) -> dict[int, float]:
+    own, other = (each.values(comparison.objective.metric) for each in (cell, comparison.reference))
+    return {block: value - other[block] for block, value in own.items() if block in other}
+
+
+def _band(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, float, float]]:
+    """(step, lowest, mean, highest), where all complete runs of the cell were evaluated."""
+    rows = [
+        {row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}
+        for run in cell.complete.values()
+    ]
+    steps = [step for step in rows[0] if all(step in row for row in rows)] if rows else []
+    values = [(step, [row[step] for row in rows]) for step in steps]
+    return [(step, min(found), fmean(found), max(found)) for step, found in values]
+
+
+def _last(band: list[tuple[float, float, float, float]]) -> float:
+    return band[-1][2]
+
+
+def _tick(comparison: Comparison, value: float) -> str:
+    number = 100 * value if is_share(comparison.objective.metric) else value
+    return f"{number:+.3g}".replace("-", "−") if abs(value) > 1e-12 else "0"
+
+
+def _axis(comparison: Comparison) -> str:
+    points = "points of " if is_share(comparison.objective.metric) else "difference in "
+    return f"{points}{metric_title(comparison.objective.metric)}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

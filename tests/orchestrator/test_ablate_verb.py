@@ -1,0 +1,90 @@
+"""`guidedmix ablate`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator import cli
+from tests.runs import SMALL
+
+FILE = {
+    "base": "small.yaml",
+    "reference": "usual",
+    "ceiling": "all",
+    "cells": {"usual": {}, "all": {"split.labeled": 1.0}},
+    "blocks": {"seed": [0, 1]},
+    "tracking": {"mlflow": None},
+}
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The exit code of a command line where the files above are."""
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump(SMALL))
+    Path("labels.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
+
+    def call(command: str) -> int:
+        monkeypatch.setattr("sys.argv", shlex.split(command))
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0)
+
+    return call
+
+
+def test_an_ablation_is_run_shown_and_grown(call, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("guidedmix ablate labels.yaml --executor inline") == 0
+    shown = capfd.readouterr().out
+    assert "all · seed 1: complete" in shown
+    assert "usual" in shown
+    assert "headroom" in shown
+    folder = Path("studies/ablation-labels")
+    assert (folder / "report.html").exists()
+    assert not (folder / "optuna.journal").exists()
+
+    assert call("guidedmix ablate labels.yaml --executor inline blocks.seed=[0,1,2] cells.slow.optim.lr=1e-5") == 0
+    assert "ablation-labels: 4 of 9 already done" in capfd.readouterr().out
+    cells = json.loads((folder / "summary.json").read_text())["cells"]
+    assert [(cell["name"], cell["n"]) for cell in cells] == [("usual", 3), ("all", 3), ("slow", 3)]
+
+
+def test_an_ablation_of_nothing_but_failures_exits_with_1(call, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30") == 1
+    assert "no run ended well" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("seed=4", "seed: varies from block to block; give blocks.seed=[…]"),
+        ("cells.all.split.labelled=1.0", "split.labelled: unknown key; did you mean 'labeled'?"),
+        ("reference=usua", "reference: no cell 'usua'; did you mean 'usual'?"),
+        ("blocks.split.seed=[1]", "blocks.split.seed: 1 values, seed has 2"),
+        ("search.trials=3", "no section 'search' in a study or a run"),
+    ],
+)
+def test_a_wrong_request_exits_with_2_and_says_what_is_wrong(
+    call, change: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(f"guidedmix ablate labels.yaml --executor inline {change}") == 2
+    assert said in capfd.readouterr().err
+    assert not Path("studies").exists()
+
+
+def test_check_knows_an_ablation(call, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("guidedmix check labels.yaml") == 0
+    assert "labels.yaml: an ablation of 2 cells over 2 blocks: 4 runs" in capfd.readouterr().out
+
+
+def test_ablations_are_listed_and_have_a_schema(call, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("guidedmix list ablations") == 0
+    assert capfd.readouterr().out.splitlines() == ["ablation/demo"]
+    assert call("guidedmix schema --directory schemas") == 0
+    schema = json.loads(Path("schemas/ablation.schema.json").read_text())
+    assert schema["required"] == ["base", "reference", "cells", "blocks"]
