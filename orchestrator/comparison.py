@@ -15,7 +15,7 @@ ENOUGH_HEADROOM = 0.08
 recovers a part of it, and seeds and splits move an mIoU by one to three points."""
 
 Verdict = Literal[
-    "reference", "better", "worse", "no difference shown", "one block: no interval", "the same runs", "not compared yet"
+    "reference", "better", "worse", "no difference shown", "one block: no interval", "the same runs", "not compared"
 ]
 
 
@@ -112,7 +112,7 @@ def _objectives(runs: Iterable[TrialRecord | None]) -> dict[int, float]:
 def _verdict(versus: Estimate | None, objective: Objective) -> Verdict:
     """Nothing is called better or worse unless its interval excludes zero."""
     if versus is None:
-        return "not compared yet"
+        return "not compared"
     if versus.n == 1:
         return "one block: no interval"
     if not versus.excludes_zero:

@@ -92,8 +92,8 @@ def _sentences(comparison: Comparison) -> list[str]:
     if found := [cell for cell in judged if cell.verdict == "the same runs"]:
         same = "is the same configuration" if len(found) == 1 else "are the same configuration"
         said.append(f"{listed(cell.name for cell in found)} {same} as {reference}.")
-    if found := [cell for cell in judged if cell.verdict == "not compared yet"]:
-        said.append(f"Not compared yet: {listed(cell.name for cell in found)}.")
+    if found := [cell for cell in judged if cell.verdict == "not compared"]:
+        said.append(f"Without a complete block in common with {reference}: {listed(cell.name for cell in found)}.")
     return [*said, *_headroom(comparison)] or [f"There is nothing to compare {reference} with."]
 
 

@@ -351,7 +351,7 @@ def test_the_table_calls_better_only_what_excludes_zero(whole: StudyFolder) -> N
 def test_the_table_marks_what_failed_and_what_is_missing(finished: StudyFolder) -> None:
     made(finished, cells={**CELLS, "hopeless": HOPELESS})
     row = shown(cells_table(compared(finished))).splitlines()[4]
-    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared yet", "2"]
+    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared", "2"]
 
 
 def test_the_table_says_over_how_many_blocks_a_difference_is_taken(finished: StudyFolder) -> None:

@@ -204,7 +204,7 @@ def test_names_and_messages_are_escaped(tmp_path):
 def test_an_ablation_of_nothing_yet_is_a_page_of_plain_sentences(tmp_path):
     shown = words(written(write_ablation(tmp_path / "empty", scores=dict.fromkeys(CELLS, ()))))
     for sentence in (
-        "Not compared yet: mean_teacher, guidedmix and unstable.",
+        "Without a complete block in common with supervised: mean_teacher, guidedmix and unstable.",
         "No cell has a complete block in common with supervised yet.",
         "No run is complete yet.",
         "There is no telemetry of pseudo masks",
