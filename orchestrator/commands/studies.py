@@ -175,7 +175,7 @@ def _print_search(folder: StudyFolder) -> None:
     console.print(leaderboard(load_trials(folder), folder))
     console.print()
     own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
-    print_next({"report": str(folder.report), "MLflow": f"guidedmix ui {folder.path}", "your data": own})
+    print_next({**_where_to_look(folder), "your data": own})
 
 
 def _print_ablation(folder: StudyFolder) -> None:
@@ -191,7 +191,13 @@ def _print_ablation(folder: StudyFolder) -> None:
         console.print()
         console.print(line, soft_wrap=True)
     console.print()
-    print_next({"report": str(folder.report), "MLflow": f"guidedmix ui {folder.path}"})
+    print_next(_where_to_look(folder))
+
+
+def _where_to_look(folder: StudyFolder) -> dict[str, str]:
+    is_tracked = any(trial.mlflow.exists() for trial in folder.trials())
+    ui = {"MLflow": f"guidedmix ui {folder.path}"} if is_tracked else {}
+    return {"report": str(folder.report), **ui}
 
 
 def _exit_by_outcome(folder: StudyFolder) -> None:
