@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.comparison import Cell, Comparison
-from orchestrator.report.curves import late_accuracies
+from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
 from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_value, parameter
@@ -96,13 +96,13 @@ def harmed(facts: Facts, comparison: Comparison) -> str:
     for cell in comparison.cells:
         pairs = [late_accuracies(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values()]
         target, plain = (estimate([pair[i] for pair in pairs if pair]) for i in (0, 1))
-        if target is not None and plain is not None and target.mean < plain.mean:
+        if target is not None and plain is not None and target.mean < plain.mean - HARM:
             named.append(f"{cell.name} ({100 * target.mean:.1f} against {100 * plain.mean:.1f} %)")
     if not named:
         return ""
     return (
         f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
-        "on fewer pixels than the student's plain prediction."
+        "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
     )
 
 

@@ -100,10 +100,15 @@ def mask_quality(facts: Facts, run: TrialRecord) -> list[tuple[str, Markup]]:
     return charts
 
 
+HARM = 0.01
+"""How much worse than the plain prediction a target must be to be called harmful: smaller gaps come and go."""
+
+
 def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:
-    """(target, plain) accuracy, means over the second half of training, if the target is the worse of the two."""
+    """(target, plain) accuracy, means over the second half of training, if the target is clearly the worse of the
+    two."""
     pair = late_accuracies(rows, steps)
-    return pair if pair and pair[0] < pair[1] else None
+    return pair if pair and pair[0] < pair[1] - HARM else None
 
 
 def late_accuracies(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:

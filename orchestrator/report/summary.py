@@ -121,7 +121,7 @@ def harmed(facts: Facts) -> str:
         named = [*named[:MOST_NAMED], f"{len(named) - MOST_NAMED} more"]
     return (
         f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
-        "on fewer pixels than the student's plain prediction."
+        "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
     )
 
 

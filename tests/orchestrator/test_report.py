@@ -145,6 +145,13 @@ def test_harm_is_judged_in_the_second_half_only():
     assert harm([early, {**late, "pseudo/target_accuracy": 0.6}], 100) == (0.6, 0.7)
 
 
+def test_a_gap_of_less_than_a_point_is_no_harm():
+    row = {"step": 80, "pseudo/target_accuracy": 0.695, "pseudo/plain_accuracy": 0.7}
+
+    assert harm([row], 100) is None
+    assert harm([{**row, "pseudo/target_accuracy": 0.689}], 100) is not None
+
+
 def test_provenance_has_code_device_data_and_the_command_to_run_the_best_again(search, html):
     shown = words(html)
 
