@@ -102,7 +102,7 @@ def cutmix_boxes(
     """One or more boxes inside each of `n` images, or none. A box that would leave the image is reshaped, keeping its
     area. Each box has its part of an area of its own draw, as in CutMix-Seg."""
     height, width = size
-    draw = torch.rand(n, box.num_boxes, 5, generator=generator).to(device, non_blocking=True)
+    draw = sent(torch.rand(n, box.num_boxes, 5, generator=generator), torch.device(device))
     area = box.area[0] + (box.area[1] - box.area[0]) * draw[..., 0]
     aspect = _log_aspect(box.aspect, area, draw[..., 1]).exp()
     area = area / box.num_boxes
@@ -138,7 +138,7 @@ def classmix_regions(generator: torch.Generator, label: Int[Tensor, "N H W"]) ->
     pixels = label.flatten(1)
     present = torch.zeros(len(label), IGNORE + 1, device=label.device).scatter(1, pixels, 1.0)
     present[:, IGNORE] = 0
-    draw = torch.rand(len(label), IGNORE + 1, generator=generator).to(label.device, non_blocking=True)
+    draw = sent(torch.rand(len(label), IGNORE + 1, generator=generator), label.device)
     rank = torch.where(present > 0, draw, 2.0).argsort(1).argsort(1)
     chosen = rank < (present.sum(1, keepdim=True) // 2)
     return chosen.gather(1, pixels).view_as(label)

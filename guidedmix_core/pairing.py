@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from guidedmix_core.batch import IGNORE
+from guidedmix_core.transfer import sent
 from guidedmix_core.workers import gather_from_workers
 
 Similarity = Literal["random", "feature_l2", "feature_cos", "class_prob_l2"]
@@ -40,7 +41,7 @@ def choose_guides(
 ) -> Int[Tensor, "U"]:
     """The index of the guide of each unlabeled image: at random, or the most similar one."""
     if mode == "random":
-        return random_guides(generator, len(offered), len(wanted)).to(wanted.device, non_blocking=True)
+        return sent(random_guides(generator, len(offered), len(wanted)), wanted.device)
     cost = costs(wanted, offered, mode)
     return assign(cost) if one_to_one else cost.argmin(1)
 

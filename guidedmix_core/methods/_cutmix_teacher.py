@@ -13,8 +13,8 @@ from guidedmix_core.batch import Batch, Pseudo, Views
 from guidedmix_core.entropy import entropy, quantile
 from guidedmix_core.fields import Weight
 from guidedmix_core.losses import average, count_over_workers
-from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, Threshold
-from guidedmix_core.mixing import CutMix, cutmix_boxes, mix_pseudo, partners, paste
+from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, Threshold, mixed
+from guidedmix_core.mixing import CutMix
 from guidedmix_core.pseudo import confident
 from guidedmix_core.rng import At
 
@@ -75,9 +75,7 @@ class TaughtOnCutMix(TaughtByAverage):
         image = batch.unlabeled.strong[0] if self.strong else batch.unlabeled.weak
         if self.mixer == "none":
             return image, pseudo
-        size = (image.shape[-2], image.shape[-1])
-        region = cutmix_boxes(at.generator("cutmix"), len(image), size, self.cutmix, image.device)
-        return paste(image.roll(-1, 0), image, region), mix_pseudo(partners(pseudo), pseudo, region)
+        return mixed(image, pseudo, self.mixer, self.cutmix, at)
 
 
 def taught_loss(

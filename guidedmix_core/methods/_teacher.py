@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from guidedmix_core.batch import Batch, Pseudo
+from guidedmix_core.batch import Batch, Pseudo, StepLosses
 from guidedmix_core.ema import Cover, frozen_copy, in_mode, ramped, update
 from guidedmix_core.labeled import Labeled
 from guidedmix_core.methods import Build, Method, Student, Taught
-from guidedmix_core.mixing import CutMix, classmix_regions, cutmix_boxes
+from guidedmix_core.mixing import CutMix, classmix_regions, cutmix_boxes, mix_pseudo, partners, paste
 from guidedmix_core.pseudo import confident, predict_pseudo
 from guidedmix_core.rng import At
 from guidedmix_core.segmentors import SegmentationNetwork
@@ -32,12 +32,25 @@ TeacherMode = Annotated[
 ]
 
 
-def region_of(claimed: Pseudo, mixer: Literal["cutmix", "classmix"], box: CutMix, at: At) -> Bool[Tensor, "U H W"]:
-    """Where another image, of which this is claimed, is pasted: in boxes, or where it has half of its classes."""
+def mixed(
+    image: Float[Tensor, "U C H W"],
+    pseudo: Pseudo,
+    mixer: Literal["cutmix", "classmix"],
+    box: CutMix,
+    at: At,
+    partner: tuple[Float[Tensor, "U C H W"], Pseudo] | None = None,
+) -> tuple[Float[Tensor, "U C H W"], Pseudo]:
+    """The images with a region of their partners, and what is claimed of both: boxes, or half of a partner's classes.
+
+    Without partners each image's is the next one of the batch.
+    """
+    other, claimed = partner or (image.roll(-1, 0), partners(pseudo))
     if mixer == "classmix":
-        return classmix_regions(at.generator("classmix"), claimed.label)
-    size, device = (claimed.label.shape[-2], claimed.label.shape[-1]), claimed.label.device
-    return cutmix_boxes(at.generator("cutmix"), len(claimed.label), size, box, device)
+        region = classmix_regions(at.generator("classmix"), claimed.label)
+    else:
+        size = (image.shape[-2], image.shape[-1])
+        region = cutmix_boxes(at.generator("cutmix"), len(image), size, box, image.device)
+    return paste(other, image, region), mix_pseudo(claimed, pseudo, region)
 
 
 class StudentAndTeacher(Student):
@@ -102,6 +115,11 @@ class TaughtByAverage(Method):
         """What the teacher claims of these images."""
         with torch.no_grad(), in_mode(nets.teacher, training=self.teacher_mode == "train"):
             return predict_pseudo(nets.teacher(image), valid)
+
+    def alone(self, nets: StudentAndTeacher, batch: Batch) -> StepLosses:
+        """The step without unlabeled images."""
+        loss = self.labeled.loss(nets.student(batch.image), batch.mask)
+        return StepLosses({"supervised": loss}, {"supervised": 1.0})
 
     def see(
         self, nets: StudentAndTeacher, labeled: Float[Tensor, "B C H W"], unlabeled: Float[Tensor, "U C H W"]

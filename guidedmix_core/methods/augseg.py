@@ -45,8 +45,7 @@ class AugSeg(TaughtByAverage):
     def losses(self, nets: StudentAndTeacher, batch: Batch, at: At) -> StepLosses:
         weight = at.weight(self.weight)
         if weight == 0:
-            loss = self.labeled.loss(nets.student(batch.image), batch.mask)
-            return StepLosses({"supervised": loss}, {"supervised": 1.0})
+            return self.alone(nets, batch)
         image, pseudo = self._lesson(nets, batch, at)
         labeled, unlabeled = self.see(nets, batch.image, image)
         kept = confident(pseudo, self.threshold).float()

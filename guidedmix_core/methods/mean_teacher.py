@@ -20,8 +20,8 @@ from torch import Tensor
 
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
 from guidedmix_core.fields import Weight
-from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, region_of
-from guidedmix_core.mixing import CutMix, mix_pseudo, partners, paste
+from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, mixed
+from guidedmix_core.mixing import CutMix
 from guidedmix_core.pseudo import confident, confident_share, teach
 from guidedmix_core.rng import At
 
@@ -65,8 +65,7 @@ class MeanTeacher(TaughtByAverage):
     def losses(self, nets: StudentAndTeacher, batch: Batch, at: At) -> StepLosses:
         weight = at.weight(self.weight)
         if weight == 0:
-            loss = self.labeled.loss(nets.student(batch.image), batch.mask)
-            return StepLosses({"supervised": loss}, {"supervised": 1.0})
+            return self.alone(nets, batch)
         image, pseudo = self._lesson(nets, batch, at)
         labeled, unlabeled = self.see(nets, batch.image, image)
         terms = {
@@ -83,12 +82,11 @@ class MeanTeacher(TaughtByAverage):
         image = batch.unlabeled.strong[0] if self.strong else batch.unlabeled.weak
         if self.mixer == "none":
             return image, pseudo
-        other, claimed = image.roll(-1, 0), partners(pseudo)
+        other = None
         if batch.partner is not None:
-            other = batch.partner.strong[0] if self.strong else batch.partner.weak
-            claimed = self.claim(nets, batch.partner.weak, batch.partner.valid)
-        region = region_of(claimed, self.mixer, self.cutmix, at)
-        return paste(other, image, region), mix_pseudo(claimed, pseudo, region)
+            shown = batch.partner.strong[0] if self.strong else batch.partner.weak
+            other = shown, self.claim(nets, batch.partner.weak, batch.partner.valid)
+        return mixed(image, pseudo, self.mixer, self.cutmix, at, other)
 
     def _unlabeled(self, logits: Float[Tensor, "U K H W"], pseudo: Pseudo) -> Float[Tensor, ""]:
         rule = {"loss": self.loss, "soft": self.loss != "ce"}

@@ -28,12 +28,12 @@ from guidedmix_core.batch import IGNORE, Batch, Pseudo, StepLosses, Views
 from guidedmix_core.errors import ConfigError, nearest
 from guidedmix_core.fields import Ramp, Tuple, Weight, is_off
 from guidedmix_core.methods import Build
-from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, region_of
-from guidedmix_core.mixing import CutMix, mix_pseudo, partners, paste, supmix_regions
+from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, mixed
+from guidedmix_core.mixing import CutMix, mix_pseudo, paste, supmix_regions
 from guidedmix_core.modules.discriminator import PATCH_STRIDE, PatchDiscriminator
 from guidedmix_core.optimizers import backbone_and_head, make_optimizer
 from guidedmix_core.pairing import random_guides
-from guidedmix_core.pseudo import confident, confident_share, teach
+from guidedmix_core.pseudo import confident, confident_share, known, teach
 from guidedmix_core.rng import At
 from guidedmix_core.sections import Optim
 from guidedmix_core.segmentors import SegmentationNetwork
@@ -135,7 +135,7 @@ class SupMix(TaughtByAverage):
         named = {"unlabeled": self.weight, "adversarial": self.adversarial_weight}
         weights = at.weights({"supervised": 1.0, **named, "discriminator": float(nets.discriminator is not None)})
         if weights.keys() == {"supervised"}:
-            return StepLosses({"supervised": self.labeled.loss(nets.student(batch.image), batch.mask)}, weights)
+            return self.alone(nets, batch)
         assert batch.unlabeled is not None
         image, pseudo, metrics = self.lesson(nets, batch, at)
         looks_twice = nets.discriminator is not None and self.feature_view == "weak"
@@ -176,11 +176,8 @@ class SupMix(TaughtByAverage):
             half = at.generator("supmix/classes") if self.rule == "half_random" else None
             truth = batch.mask[guide]
             region = supmix_regions(truth, nets.pasted, half)
-            exact = Pseudo(truth, torch.ones_like(pseudo.confidence), torch.ones_like(pseudo.valid))
-            image, pseudo = paste(batch.image[guide], image, region), mix_pseudo(exact, pseudo, region)
+            image, pseudo = paste(batch.image[guide], image, region), mix_pseudo(known(truth), pseudo, region)
             metrics["pasted"] = region.float().mean()
         if self.mix_unlabeled != "none":
-            other, claimed = image.roll(-1, 0), partners(pseudo)
-            region = region_of(claimed, self.mix_unlabeled, self.cutmix, at)
-            image, pseudo = paste(other, image, region), mix_pseudo(claimed, pseudo, region)
+            image, pseudo = mixed(image, pseudo, self.mix_unlabeled, self.cutmix, at)
         return image, pseudo, metrics

@@ -103,8 +103,7 @@ class U2PL(TaughtOnCutMix):
         named = {"supervised": 1.0, "unlabeled": self.weight, "contrastive": self.contrast.weight}
         weights = at.weights(named)
         if at.step < self._first_step(at) or len(weights) == 1:
-            loss = self.labeled.loss(nets.student(batch.image), batch.mask)
-            return StepLosses({"supervised": loss}, {"supervised": 1.0})
+            return self.alone(nets, batch)
         image, pseudo = self.lesson(nets, batch, at)
         tap = "logits" if nets.head is None else self.contrast.tap
         (labeled, of_labeled), (unlabeled, of_unlabeled) = self.read(nets, batch.image, image, tap)
