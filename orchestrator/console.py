@@ -20,6 +20,7 @@ from orchestrator.comparison import asked_for
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
+from orchestrator.units import is_share
 
 STYLES = {"running": "cyan", "complete": "green", "stopped": "yellow", "failed": "red"}
 SHOWN = 14
@@ -205,10 +206,10 @@ def short(path: str) -> str:
 
 
 def show(metric: str, value: float | None) -> str:
-    """An IoU in percent with one decimal, as papers print it; another number with four digits."""
+    """A share such as an IoU in percent with one decimal, as papers print it; another number with four digits."""
     if value is None:
         return "-"
-    return f"{100 * value:.1f}" if "iou" in metric.lower() else f"{value:.4g}"
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:

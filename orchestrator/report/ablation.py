@@ -12,9 +12,10 @@ from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, 
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.facts import Facts
 from orchestrator.report.summary import Tile, state_words, when
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_unit
+from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
 from orchestrator.stats import COVERAGE, Estimate
+from orchestrator.units import is_share
 
 MOST_DETAILED = 3
 """So many cells without a difference are told with their intervals; of more, only the names."""

@@ -8,8 +8,9 @@ from orchestrator.comparison import Cell, Comparison
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_value, parameter
+from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
 from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+from orchestrator.units import is_share
 
 MASKS = ("coverage", "precision", "recall", "target_accuracy", "plain_accuracy")
 DEEPEST = 0.5
