@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 
 from guidedmix_core import ConfigError, RunConfig, Tree, Tuple, dump, fingerprint, nearest, override
 from orchestrator.analysis import Analysis, Sequential
-from orchestrator.space import check_run, refuse
 from orchestrator.sequential import extended
+from orchestrator.space import check_run, refuse
 from orchestrator.study import COMMAND_LINE, Objective, Study
 from orchestrator.units import is_share
 
@@ -98,7 +98,8 @@ class AblationStudy(Study):
             block = found.setdefault((run.cell, fingerprint(run.config)), run.block)
             if block != run.block:
                 raise ConfigError(f"blocks: {block} and {run.block} are the same run of the cell {run.cell!r}")
-        size = f"{len(self.cells)} cells over {len(self.block_values)} blocks"
+        listed = "" if self.sequential is None else f"{len(self.listed_blocks)} to "
+        size = f"{len(self.cells)} cells over {listed}{len(self.block_values)} blocks"
         different = len({digest for _, digest in found})
         shared = "" if different == len(runs) else ", as some cells are equal"
         return f"{size}: {different} runs{shared}"

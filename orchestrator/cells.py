@@ -43,7 +43,6 @@ class Cells:
     def tell(self, number: int, record: TrialRecord) -> None:
         return
 
-
     def _next_block(self) -> list[Proposal]:
         """Of the reference and the cells that no look has decided; once each."""
         looks = compare(self._folder.request(), load_trials(self._folder)).looks
@@ -51,7 +50,7 @@ class Cells:
             return []
         wanted = {self._study.reference, *looks.undecided}
         due = [run for run in self._later if run.block == looks.blocks and run.cell in wanted]
-        self._later = [run for run in self._later if run not in due]
+        self._later = [run for run in self._later if run.block > (looks.blocks or 0)]
         return self._proposals(due)
 
     def _proposals(self, runs: list[CellRun]) -> list[Proposal]:
