@@ -181,12 +181,21 @@ def _print_search(folder: StudyFolder) -> None:
 def _print_ablation(folder: StudyFolder) -> None:
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import compare
+    from orchestrator.effects_table import effects_table, images_table
+    from orchestrator.image_bootstrap import image_gaps
+    from orchestrator.notes import notes
     from orchestrator.results import load_trials
 
     comparison = compare(folder.request(), load_trials(folder))
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
+    for sentence in notes(comparison):
+        console.print(Text(sentence, style="dim"))
+    for table in (effects_table(comparison), images_table(comparison, image_gaps(folder, comparison))):
+        if table is not None:
+            console.print()
+            wide.print(table, soft_wrap=True)
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)
