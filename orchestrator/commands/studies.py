@@ -123,13 +123,18 @@ def train(
 
 
 def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Write report.html anew, from the study's folder alone; also while the study runs."""
+    """Write the report anew, from the study's folder alone; also while the study runs.
+
+    report.html, and in `report/` raw numbers as CSV; of an ablation also Markdown, a LaTeX table, and figures as SVG
+    and PDF.
+    """
     from orchestrator.folder import StudyFolder
-    from orchestrator.report import write_report
+    from orchestrator.report import write_exports, write_report
 
     folder = StudyFolder(study)
     folder.request()
-    console.print(Text(str(write_report(folder))), soft_wrap=True)
+    for path in (write_report(folder), *write_exports(folder)):
+        console.print(Text(str(path)), soft_wrap=True)
 
 
 def ui(
@@ -155,7 +160,7 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
 @contextmanager
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
-    from orchestrator.report import write_report
+    from orchestrator.report import write_exports, write_report
 
     try:
         yield
@@ -163,6 +168,7 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
         raise typer.Exit(130) from None
     write_report(folder)
+    write_exports(folder)
     for window in windows:
         window.catch_up()
 

@@ -16,6 +16,17 @@ from orchestrator.study import Objective
 SCORED = ("complete", "stopped")
 
 
+class Curves(dict[str, list[dict[str, Any]]]):
+    """By fingerprint, a row an evaluation. Read when asked for: the page of 10,000 runs draws the curves of a few."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def __missing__(self, fingerprint: str) -> list[dict[str, Any]]:
+        self[fingerprint] = rows = curves(self._folder, fingerprint)
+        return rows
+
+
 @dataclass(frozen=True)
 class Facts:
     """The study's request, records and curves, and the few judgments all sections share."""
@@ -24,7 +35,7 @@ class Facts:
     request: dict[str, Any]
     goals: tuple[Objective, ...]
     records: tuple[TrialRecord, ...]
-    curves: dict[str, list[dict[str, Any]]]
+    curves: Curves
 
     @cached_property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -133,8 +144,7 @@ class Facts:
 def read_facts(folder: StudyFolder) -> Facts:
     request = folder.request()
     records = tuple(asked_for(request, load_trials(folder)))
-    rows = {record.fingerprint: curves(folder, record.fingerprint) for record in records}
-    return Facts(folder, request, objectives_of(request), records, rows)
+    return Facts(folder, request, objectives_of(request), records, Curves(folder))
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:

@@ -23,13 +23,12 @@ SPELLED = {
     '"': r"\char34{}",
     "[": "{[}",  # after the end of a row it would begin an option
     "*": "{*}",
-    "-": "{-}",  # two of them would be one dash
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "Δ": r"$\Delta$",
     "·": r"$\cdot$",
-    "–": "--",
+    "–": r"\textendash{}",
     "…": r"\dots{}",
     CHECK: r"\present{}",
 }
@@ -37,11 +36,23 @@ SPELLED = {
 
 def latex(table: PaperTable) -> str:
     """The whole of `table.tex`."""
-    columns = f"l{'c' * len(table.factors)}rrrl"
-    heads = ["", *map(escaped, table.factors), "$n$", escaped(table.unit), escaped(table.gap_unit), "interval"]
+    columns = f"l{'c' * len(table.factors)}rrrlr"
+    heads = [
+        "",
+        *map(escaped, table.factors),
+        "$n$",
+        escaped(table.unit),
+        escaped(table.gap_unit),
+        "interval",
+        escaped(table.p_title),
+    ]
     apart = [r"\midrule", _line(table.ceiling)] if table.ceiling is not None else []
     warning = [rf"\textbf{{{escaped(table.unfinished)}}}"] if table.unfinished else []
-    ceiling = [f"Below the line: {escaped(table.ceiling.name)}, the ceiling."] if table.ceiling is not None else []
+    ceiling = (
+        [f"Below the line: {escaped(table.ceiling.name)}, the ceiling; its p is not corrected."]
+        if table.ceiling is not None
+        else []
+    )
     caption = " ".join([*warning, *map(escaped, table.caption), *ceiling])
     lines = [
         r"% \usepackage{booktabs}",
@@ -65,12 +76,12 @@ def latex(table: PaperTable) -> str:
 
 def escaped(words: str) -> str:
     """So that it is printed as it is written."""
-    return "".join(SPELLED.get(letter, letter) for letter in re.sub(r"\s+", " ", words))
+    spelled = "".join(SPELLED.get(letter, letter) for letter in re.sub(r"\s+", " ", words))
+    return re.sub("-(?=-)", "-{}", spelled)  # two hyphens would be a dash
 
 
 def _line(row: PaperRow) -> str:
     mean = rf"{escaped(row.mean)} $\pm$ {escaped(row.half)}" if row.half else escaped(row.mean)
     n = escaped(row.n) + (rf" ({escaped(row.failed)})" if row.failed else "")
-    gap = escaped(row.gap) + (f"$^{{{row.star}}}$" if row.star else "")
-    cells = [escaped(row.name), *map(escaped, row.levels), n, mean, gap, escaped(row.interval)]
-    return rf"{' & '.join(cells)} \\"
+    cells = [escaped(row.name), *map(escaped, row.levels), n, mean, *map(escaped, (row.gap, row.interval))]
+    return rf"{' & '.join([*cells, escaped(row.p) + escaped(row.star)])} \\"

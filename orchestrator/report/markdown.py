@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from orchestrator.report.paper import PaperRow, PaperTable
 
+PICTURES = {"forest.svg": "differences to the reference", "curves.svg": "learning curves"}
 
-def markdown(table: PaperTable) -> str:
-    """The whole of `report.md`."""
-    heads = ["", *map(escaped, table.factors), "n", escaped(table.unit), escaped(table.gap_unit), "interval"]
-    aligned = ["---", *([":-:"] * len(table.factors)), "--:", "--:", "--:", ":--"]
+
+def markdown(table: PaperTable, figures: Collection[str] = ()) -> str:
+    """The whole of `report.md`. `figures`: names of the files beside it."""
+    heads = [
+        "",
+        *map(escaped, table.factors),
+        "n",
+        escaped(table.unit),
+        escaped(table.gap_unit),
+        "interval",
+        escaped(table.p_title),
+    ]
+    aligned = ["---", *([":-:"] * len(table.factors)), "--:", "--:", "--:", ":--", "--:"]
     rows = [_cells(row) for row in table.rows]
     if table.ceiling is not None:
         rows.append([f"*{first}*" if i == 0 else first for i, first in enumerate(_cells(table.ceiling))])
     warning = [f"**{escaped(table.unfinished)}**", ""] if table.unfinished else []
-    apart = [f"The last row, *{escaped(table.ceiling.name)}*, is the ceiling and no rival."] if table.ceiling else []
+    apart = (
+        [f"The last row, *{escaped(table.ceiling.name)}*, is the ceiling and no rival: its p is not corrected."]
+        if table.ceiling
+        else []
+    )
     lines = [
         f"# {escaped(table.study)}",
         "",
@@ -26,7 +41,7 @@ def markdown(table: PaperTable) -> str:
         "",
         " ".join([*map(escaped, table.caption), *apart]),
         "",
-        *[f"![{name}]({file}.svg)\n" for name, file in (("differences", "forest"), ("learning curves", "curves"))],
+        *[f"![{words}]({file})\n" for file, words in PICTURES.items() if file in figures],
     ]
     return "\n".join(lines)
 
@@ -40,7 +55,7 @@ def escaped(words: str) -> str:
 def _cells(row: PaperRow) -> list[str]:
     mean = f"{row.mean} ± {row.half}" if row.half else row.mean
     n = f"{row.n}, {row.failed}" if row.failed else row.n
-    return [*map(escaped, (row.name, *row.levels, n, mean, row.gap + row.star, row.interval))]
+    return [*map(escaped, (row.name, *row.levels, n, mean, row.gap, row.interval, row.p + row.star))]
 
 
 def _line(cells: list[str]) -> str:

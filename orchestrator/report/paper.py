@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.notes import notes
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import count, difference, is_share, listed, metric_title, metric_unit, metric_value
+from orchestrator.report.wording import count, difference, listed, metric_title, metric_unit, metric_value
 from orchestrator.results import ENDED
-from orchestrator.stats import COVERAGE
+from orchestrator.units import is_share
 
 CHECK = "✓"
 ABSENT = ("off", "none", "no", "false")
 """Levels that take a factor away: nothing is printed for them."""
 NO_LEVEL = "–"
+CORRECTIONS = {"holm": ["(Holm)"], "bh": ["(BH)"], "none": []}
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,13 @@ class PaperRow:
     half: str
     """`0.8` of `57.2 ± 0.8`; empty without an interval."""
     gap: str
+    """With `~` if it is that of a mixed model."""
     interval: str
     """`+1.0 to +5.4`."""
+    p: str
+    """After the correction."""
     star: str
+    """Only where the comparison gives one."""
     failed: str
     """`2 failed`; empty if none did."""
 
@@ -45,6 +51,8 @@ class PaperTable:
     unit: str
     """Of the objective, as a column's head: `mIoU, %`."""
     gap_unit: str
+    p_title: str
+    """`p` with the name of its correction."""
     rows: tuple[PaperRow, ...]
     ceiling: PaperRow | None
     """Stands apart: it shows what there is to gain and is no rival."""
@@ -66,6 +74,7 @@ def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
         factors=tuple(factors),
         unit=metric_unit(metric),
         gap_unit=f"Δ{', points' if is_share(metric) else ''}",
+        p_title=" ".join(["p", *CORRECTIONS[comparison.analysis.correction]]),
         rows=tuple(rows[cell.name] for cell in cells if cell is not ceiling),
         ceiling=None if ceiling is None else rows[ceiling.name],
         caption=tuple(_caption(facts, comparison, factors)),
@@ -73,13 +82,18 @@ def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
     )
 
 
-def unfinished(facts: Facts, comparison: Comparison) -> str:
+def unfinished(facts: Facts, comparison: Comparison | None) -> str:
     """What every export of a study says that is not over; empty if it is."""
-    wanted = {digest for row in facts.request["runs"].values() for digest in row}
+    wanted = max(facts.request["planned"], len(facts.records))
+    if comparison is not None:  # one that adds blocks does not need all that it planned
+        asked = {digest for row in facts.request["runs"].values() for digest in row[: comparison.blocks]}
+        wanted = len(asked | {record.fingerprint for record in facts.records})
     ended = sum(record.state in ENDED for record in facts.records)
-    if ended >= len(wanted):
-        return ""
-    return f"UNFINISHED: {ended} of {count(len(wanted), 'run')} {'has' if ended == 1 else 'have'} ended."
+    if ended < wanted:
+        return f"UNFINISHED: {ended} of {count(wanted, 'run')} {'has' if ended == 1 else 'have'} ended."
+    if comparison is not None and comparison.looks is not None and comparison.looks.undecided:
+        return f"UNFINISHED: more blocks are due for {listed(comparison.looks.undecided)}."
+    return ""
 
 
 def factors_of(request: Mapping[str, Any]) -> dict[str, str | None]:
@@ -105,7 +119,8 @@ def marks(cell: str, request: Mapping[str, Any], factors: Mapping[str, str | Non
 
 
 def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors: Mapping[str, str | None]) -> PaperRow:
-    metric, n, versus = comparison.objective.metric, len(cell.complete), cell.versus
+    metric, n, versus, evidence = comparison.objective.metric, len(cell.complete), cell.versus, cell.evidence
+    modeled = " ~" if evidence is not None and evidence.basis == "mixed model" else ""
     half = None if cell.value is None else cell.value.half
     return PaperRow(
         name=cell.name,
@@ -113,17 +128,22 @@ def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors
         n=str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else metric_value(metric, half),
-        gap="" if versus is None else difference(metric, versus.mean),
+        gap="" if versus is None else difference(metric, versus.mean) + modeled,
         interval=""
         if versus is None or versus.interval is None
         else " to ".join(difference(metric, end) for end in versus.interval),
-        star="",
+        p="" if evidence is None or evidence.p_adjusted is None else _p(evidence.p_adjusted),
+        star="*" * cell.is_starred,
         failed=f"{cell.failed} failed" if cell.failed else "",
     )
 
 
 def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | None]) -> list[str]:
-    coverage, metric, reference = f"{100 * COVERAGE:.0f} %", comparison.objective.metric, comparison.reference.name
+    coverage, metric, reference = (
+        f"{100 * comparison.analysis.interval:g} %",
+        comparison.objective.metric,
+        comparison.reference.name,
+    )
     run = facts.request["run"]
     where = f"on the {run['evaluate']['part']} part" + (f" of {run['data']['name']}" if "data" in run else "")
     said = [
@@ -133,10 +153,15 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     ]
     if known := [f"{factor} {first}" for factor, first in factors.items() if first is not None]:
         said.append(f"{CHECK}: {listed(known)}.")
+    said += notes(comparison)
     if failed := [f"{cell.name} ({cell.failed})" for cell in comparison.cells if cell.failed]:
         said.append(f"Failed runs have no value and count in no mean: {listed(failed)}.")
     said.append(f"Study {facts.folder.name}, identity {facts.request['identity']}; its runs are listed in runs.csv.")
     return said
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _blocks(blocks: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]]) -> str:

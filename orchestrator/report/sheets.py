@@ -1,4 +1,4 @@
-"""The numbers of a study as CSV: a row a cell, and a row a run. Raw: an mIoU is a share of one, a time is in seconds."""
+"""The numbers of a study as CSV, a row a cell and a row a run. Raw: an mIoU is a share of one, a time is in seconds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
             "failed": cell.failed,
             **_value(cell),
             **_versus(cell),
+            "correction": comparison.analysis.correction,
             "verdict": cell.verdict,
+            "star": cell.is_starred,
             "seconds": cell.seconds,
             "runs": " ".join(run.fingerprint for run in cell.complete.values()),
         }
@@ -52,12 +54,12 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
     ]
 
 
-def run_rows(facts: Facts, unfinished: str) -> list[dict[str, Any]]:
+def run_rows(facts: Facts, comparison: Comparison | None, unfinished: str) -> list[dict[str, Any]]:
     """Of an ablation a row for each cell in each block, also for a run that has not begun; equal cells share theirs.
 
     Of anything else a row a run.
     """
-    if facts.request["kind"] != "ablate":
+    if comparison is None:
         return [_run_row(facts, record, unfinished, {"run": facts.name(record)}) for record in facts.records]
     found = {record.fingerprint: record for record in facts.records}
     levels = facts.request.get("levels") or {}
@@ -69,7 +71,7 @@ def run_rows(facts: Facts, unfinished: str) -> list[dict[str, Any]]:
             known = {"cell": cell, "block": block, **of_cell}
             if digest in found:
                 rows.append(_run_row(facts, found[digest], unfinished, known))
-            else:
+            elif block < comparison.blocks:
                 rows.append(_head(facts, unfinished, digest, known) | {"state": "not begun"})
     return rows
 
@@ -116,11 +118,17 @@ def _value(cell: Cell) -> dict[str, Any]:
 def _versus(cell: Cell) -> dict[str, Any]:
     versus = cell.versus
     low, high = (versus and versus.interval) or (None, None)
+    evidence = cell.evidence
     return {
         "pairs": 0 if versus is None else versus.n,
         "difference": versus and versus.mean,
         "difference_low": low,
         "difference_high": high,
+        "basis": evidence and evidence.basis,
+        "p": evidence and evidence.p,
+        "p_adjusted": evidence and evidence.p_adjusted,
+        "p_sign_flip": evidence and evidence.p_sign_flip,
+        "hedges_g": evidence and evidence.effect and evidence.effect.g,
     }
 
 
