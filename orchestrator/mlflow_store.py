@@ -63,7 +63,7 @@ class MlflowStore:
     """Raises whatever MLflow, its database driver or the network raise. One thread at a time."""
 
     def __init__(self, uri: str, folder: StudyFolder) -> None:
-        self.client = _connect(located(uri, folder))
+        self.client = connect(located(uri, folder))
         self.experiment = self._find_experiment(uri, folder)
 
     def offer_view(self, view: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class MlflowStore:
         return self.client.create_experiment(folder.name, artifact_location=place, tags=kind)
 
 
-def _connect(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
     """A silent client; a database is created, with its folder."""
     quiet_dependencies()
     for name, value in PATIENCE.items():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
+from orchestrator.mlflow_experiments import read_experiment
 from orchestrator.mlflow_mirror import Mirror, first_line
 from orchestrator.mlflow_store import shown
 from orchestrator.mlflow_ui import start_ui
@@ -22,7 +23,7 @@ from orchestrator.results import TrialRecord
 if TYPE_CHECKING:
     from orchestrator.study import Study
 
-__all__ = ["MlflowWindow", "start_ui", "tracker"]
+__all__ = ["MlflowWindow", "read_experiment", "start_ui", "tracker"]
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.comparison import Cell, Comparison
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 COLUMN = 3.4
 """Inches: a column of most conferences and journals."""
 FORMATS = ("svg", "pdf")
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.labelsize": 7,
     "xtick.labelsize": 6.5,
@@ -53,7 +51,9 @@ LONGEST = 24
 
 def printed(facts: Facts, comparison: Comparison, unfinished: str) -> dict[str, bytes]:
     """File name to content, as far as there is something to draw."""
-    with _style():
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
         drawn = {"forest": _forest(comparison), "curves": _curves(facts, comparison)}
         return {
             f"{name}.{kind}": _saved(figure, kind, unfinished)
@@ -142,13 +142,6 @@ def _saved(figure: Figure, kind: str, unfinished: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
-
-
-def _style() -> AbstractContextManager[None]:
-    import matplotlib as mpl
-
-    context: Callable[[dict[str, Any]], AbstractContextManager[None]] = mpl.rc_context
-    return context(STYLE)
 
 
 def _cut(name: str) -> str:
