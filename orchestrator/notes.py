@@ -54,7 +54,7 @@ def _stars(comparison: Comparison) -> str:
         return ""
     return (
         f"No star: with {n} blocks the exact sign-flip test, which asks for no normal distribution, can't go below "
-        f"{least_sign_flip(n):.2g}; it takes {needed} to reach {alpha:g}."
+        f"{least_sign_flip(n):.3g}; it takes {needed} to reach {alpha:g}."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaincinv, ndtr, stdtrit
@@ -17,9 +18,7 @@ def noncentral_t(t: float, df: int, shift: float) -> float:
     The mean of Φ(t s - shift) over s² = χ²(df) / df, at 4000 equally likely values of it. (SciPy's is NaN in the tails
     that few degrees of freedom need.)
     """
-    shares = (np.arange(4000) + 0.5) / 4000
-    s = np.sqrt(2 * gammaincinv(df / 2, shares) / df)
-    return float(ndtr(t * s - shift).mean())
+    return float(ndtr(t * _spreads(df) - shift).mean())
 
 
 def power(difference: float, sd: float, n: int, alpha: float = 0.05) -> float:
@@ -54,3 +53,10 @@ def blocks_needed(difference: float, sd: float, alpha: float = 0.05) -> int | No
         middle = (low + high) // 2
         low, high = (middle, high) if power(difference, sd, middle, alpha) < POWER else (low, middle)
     return high
+
+
+@lru_cache(maxsize=64)
+def _spreads(df: int) -> np.ndarray:
+    """Equally likely values of a sample's standard deviation, in units of the true one."""
+    shares = (np.arange(4000) + 0.5) / 4000
+    return np.sqrt(2 * gammaincinv(df / 2, shares) / df)

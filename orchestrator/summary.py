@@ -34,7 +34,7 @@ def summarize(folder: StudyFolder) -> dict[str, Any]:
     if len(goals) > 1:
         summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
     if request["kind"] == "ablate":
-        summary |= _compared(compare(request, records))
+        summary |= compared(compare(request, records))
     return summary
 
 
@@ -42,12 +42,7 @@ def write_summary(folder: StudyFolder) -> None:
     write_json(folder.summary, summarize(folder))
 
 
-def _row(record: TrialRecord) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(record).items() if key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
-
-
-def _compared(comparison: Comparison) -> dict[str, Any]:
+def compared(comparison: Comparison) -> dict[str, Any]:
     """The cells; the headroom, if there is a ceiling: null until both cells share a block; effects of a design."""
     found: dict[str, Any] = {"cells": [_cell(cell) for cell in comparison.cells]}
     if comparison.ceiling is not None:
@@ -60,6 +55,11 @@ def _compared(comparison: Comparison) -> dict[str, Any]:
             for place, size, factors in half_normal(comparison.effects)
         ]
     return found
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    row = {key: value for key, value in asdict(record).items() if key in ROW}
+    return {**row, "failure": record.failure} if record.failure else row
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
