@@ -10,17 +10,13 @@ from markupsafe import Markup
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 from orchestrator.report.cells import spread_of
+from orchestrator.report.choice import MOST_DRAWN, cell_colors, shown_cells, telling
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import difference, metric_title, metric_value
 from orchestrator.stats import Estimate
 from orchestrator.units import is_share
 
-COLORS = (svg.BEST, svg.GREEN, svg.AMBER, "#8a5a9e", svg.PALE)
-"""Of the best cells; the others are gray."""
-CEILING = "#5b6675"
-MOST_DRAWN = 60
-"""Rows of a chart over cells. Of more, those with the largest differences are drawn."""
 LONGEST = 22
 """Letters of a cell's name in a chart; the rest is in the tip."""
 REACH = 2.5
@@ -51,21 +47,14 @@ def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | Non
 def cell_curves(facts: Facts, comparison: Comparison) -> Markup | None:
     """The mean over the complete runs of each cell, in a band from the lowest to the highest. None without any.
 
-    The cells that `telling` chooses, and reference and ceiling.
+    Of the cells that `shown_cells` chooses.
     """
-    fixed = [cell for cell in (comparison.reference, comparison.ceiling) if cell is not None]
-    chosen = [*fixed, *telling(comparison, MOST_DRAWN)]
-    bands = {cell.name: band for cell in chosen if (band := band_of(facts, cell, facts.goal.metric))}
+    bands = {cell.name: band for cell in shown_cells(comparison) if (band := band_of(facts, cell, facts.goal.metric))}
     shown = [cell for cell in comparison.cells if cell.name in bands]
     if not shown:
         return None
-    rivals = [cell for cell in shown if cell is not comparison.reference and cell is not comparison.ceiling]
-    best = sorted(rivals, key=lambda cell: facts.sign * _last(bands[cell.name]), reverse=True)
-    colors = {cell.name: color for cell, color in zip(best, COLORS, strict=False)}
-    colors |= {comparison.reference.name: svg.REFERENCE}
-    dashes = {}
-    if comparison.ceiling is not None:
-        colors[comparison.ceiling.name], dashes[comparison.ceiling.name] = CEILING, DASHES[0]
+    colors = cell_colors(comparison)
+    dashes = {} if comparison.ceiling is None else {comparison.ceiling.name: DASHES[0]}
     lines = []
     for cell in sorted(shown, key=lambda cell: cell.name in colors):  # the gray ones behind
         last, band = metric_value(facts.goal.metric, _last(bands[cell.name])), bands[cell.name]
@@ -114,14 +103,6 @@ def _end(x: float, y: float, color: str, beyond: int) -> Markup:
     if not beyond:
         return svg.path([(x, y - 5), (x, y + 5)], "interval", stroke=color)
     return svg.path([(x - 6 * beyond, y - 5), (x, y), (x - 6 * beyond, y + 5)], "interval", stroke=color)
-
-
-def telling(comparison: Comparison, most: int) -> list[Cell]:
-    """In the order of the file, the cells that differ most from the reference, up or down: a figure holds so many."""
-    compared = [(abs(cell.versus.mean), cell) for cell in comparison.cells if cell.versus is not None]
-    chosen = sorted(compared, key=lambda pair: -pair[0])[:most]
-    names = {cell.name for _, cell in chosen}
-    return [cell for _, cell in compared if cell.name in names]
 
 
 def difference_range(comparison: Comparison, cells: Iterable[Cell]) -> tuple[float, float]:

@@ -27,6 +27,19 @@ class Curves(dict[str, list[dict[str, Any]]]):
         return rows
 
 
+class Environments(dict[str, dict[str, Any]]):
+    """By fingerprint, what a run was made with; empty if it has not begun. Read when asked for."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def __missing__(self, fingerprint: str) -> dict[str, Any]:
+        file = self._folder.trial(fingerprint).environment
+        made = read_json(file) if file.exists() else {}
+        self[fingerprint] = made = {key: value for key, value in made.items() if key != "packages"}
+        return made
+
+
 @dataclass(frozen=True)
 class Facts:
     """The study's request, records and curves, and the few judgments all sections share."""
@@ -36,6 +49,7 @@ class Facts:
     goals: tuple[Objective, ...]
     records: tuple[TrialRecord, ...]
     curves: Curves
+    environments: Environments
 
     @cached_property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -144,7 +158,7 @@ class Facts:
 def read_facts(folder: StudyFolder) -> Facts:
     request = folder.request()
     records = tuple(asked_for(request, load_trials(folder)))
-    return Facts(folder, request, objectives_of(request), records, Curves(folder))
+    return Facts(folder, request, objectives_of(request), records, Curves(folder), Environments(folder))
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:

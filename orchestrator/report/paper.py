@@ -132,7 +132,7 @@ def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors
         interval=""
         if versus is None or versus.interval is None
         else " to ".join(difference(metric, end) for end in versus.interval),
-        p="" if evidence is None or evidence.p_adjusted is None else _p(evidence.p_adjusted),
+        p="" if evidence is None or evidence.p_adjusted is None else p_words(evidence.p_adjusted),
         star="*" * cell.is_starred,
         failed=f"{cell.failed} failed" if cell.failed else "",
     )
@@ -160,7 +160,7 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     return said
 
 
-def _p(p: float) -> str:
+def p_words(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 

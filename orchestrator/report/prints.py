@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
-from orchestrator.report.differences import band_of, block_differences, difference_range, telling
+from orchestrator.report.choice import best_cells, telling
+from orchestrator.report.differences import band_of, block_differences, difference_range
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import metric_title, metric_unit
 from orchestrator.units import is_share, scale_of
@@ -100,8 +101,7 @@ def _forest_row(axes: Axes, row: int, cell: Cell, comparison: Comparison, scale:
 def _curves(facts: Facts, comparison: Comparison) -> Figure | None:
     """The mean over the blocks, in a band from the lowest to the highest run: reference, ceiling, the best cells."""
     fixed = [cell for cell in (comparison.reference, comparison.ceiling) if cell is not None]
-    rivals = [cell for cell in comparison.cells if cell.value is not None and cell not in fixed]
-    best = sorted(rivals, key=lambda cell: -facts.sign * (cell.value.mean if cell.value else 0.0))[:MOST_CURVES]
+    best = best_cells(comparison)[:MOST_CURVES]
     looks = {comparison.reference.name: (svg.REFERENCE, "--")}
     looks |= {comparison.ceiling.name: (CEILING, ":")} if comparison.ceiling else {}
     looks |= {cell.name: (color, "-") for cell, color in zip(best, DRAWN, strict=False)}

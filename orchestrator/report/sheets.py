@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
-from orchestrator.folder import read_json
 from orchestrator.report.facts import Facts
 from orchestrator.report.paper import factors_of
 from orchestrator.results import TrialRecord
@@ -77,8 +76,7 @@ def run_rows(facts: Facts, comparison: Comparison | None, unfinished: str) -> li
 
 
 def _run_row(facts: Facts, record: TrialRecord, unfinished: str, known: Row) -> dict[str, Any]:
-    place = facts.home(record).environment
-    made = read_json(place) if place.exists() else {}
+    made = facts.environments[record.fingerprint]
     return {
         **_head(facts, unfinished, record.fingerprint, known),
         "state": record.state,
