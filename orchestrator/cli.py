@@ -31,6 +31,7 @@ app.command()(checkpoints.predict)
 app.command()(studies.ui)
 app.command()(studies.report)
 app.command()(compare.compare)
+app.command()(studies.register)
 app.command()(requests.schema)
 app.add_typer(data.app, name="data")
 

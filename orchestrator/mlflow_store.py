@@ -131,12 +131,12 @@ class MlflowStore:
         dataset = Dataset(name=name, digest=digest, source_type="guidedmix", source=source)
         self.client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_files(self, run: str, path: Path) -> None:
-        """A file, or all in a folder; what has the same name is replaced."""
+    def log_files(self, run: str, path: Path, under: str | None = None) -> None:
+        """A file, or all in a folder, into the artifacts or a folder there; what has the same name is replaced."""
         if path.is_dir():
-            self.client.log_artifacts(run, str(path))
+            self.client.log_artifacts(run, str(path), under)
         else:
-            self.client.log_artifact(run, str(path))
+            self.client.log_artifact(run, str(path), under)
 
     def reopen(self, run: str, name: str) -> None:
         self.client.update_run(run, status="RUNNING", name=name)

@@ -137,6 +137,22 @@ def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> 
         console.print(Text(str(path)), soft_wrap=True)
 
 
+def register(
+    study: Annotated[Path, typer.Argument(help="The folder of a search, or of a single run.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the model in the registry. Default: the study's name.", show_default=False)
+    ] = None,
+) -> None:
+    """Put a study's best checkpoint into MLflow's model registry, with its metrics and data. Once: the same checkpoint
+    keeps its version."""
+    from orchestrator import tracking
+    from orchestrator.folder import StudyFolder
+
+    folder = StudyFolder(study)
+    version = tracking.register(folder, name or folder.name)
+    console.print(Text(f"{name or folder.name}, version {version}"), soft_wrap=True)
+
+
 def ui(
     study: Annotated[Path, typer.Argument(help="A study's folder.")],
     port: Annotated[int, typer.Option(help="Of the local server.")] = 5000,

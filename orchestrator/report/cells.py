@@ -146,7 +146,7 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> Ce
         verdict=cell.verdict,
         failed=str(cell.failed) if cell.failed else "",
         time="–" if cell.seconds is None else duration(cell.seconds),
-        total=duration(spent) if spent else "–",
+        total=duration(spent) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
 
