@@ -34,14 +34,18 @@ def shown_cells(comparison: Comparison) -> list[Cell]:
     """What a page holds, in the order of the file: all cells, or reference, ceiling and those that differ most."""
     if len(comparison.cells) <= MOST_DRAWN:
         return [*comparison.cells]
-    chosen = {cell.name for cell in (comparison.reference, comparison.ceiling) if cell is not None}
-    chosen |= {cell.name for cell in telling(comparison, MOST_DRAWN - len(chosen))}
+    fixed = {cell.name for cell in (comparison.reference, comparison.ceiling) if cell is not None}
+    others = [cell.name for cell in _by_difference(comparison) if cell.name not in fixed]
+    chosen = fixed | {*others[: MOST_DRAWN - len(fixed)]}
     return [cell for cell in comparison.cells if cell.name in chosen]
 
 
 def telling(comparison: Comparison, most: int) -> list[Cell]:
     """In the order of the file, the cells that differ most from the reference, up or down: a figure holds so many."""
+    chosen = {cell.name for cell in _by_difference(comparison)[:most]}
+    return [cell for cell in comparison.cells if cell.name in chosen]
+
+
+def _by_difference(comparison: Comparison) -> list[Cell]:
     compared = [(abs(cell.versus.mean), cell) for cell in comparison.cells if cell.versus is not None]
-    chosen = sorted(compared, key=lambda pair: -pair[0])[:most]
-    names = {cell.name for _, cell in chosen}
-    return [cell for _, cell in compared if cell.name in names]
+    return [cell for _, cell in sorted(compared, key=lambda pair: -pair[0])]

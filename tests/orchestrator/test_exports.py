@@ -72,7 +72,7 @@ def factorial(tmp_path_factory) -> Path:
 
 
 def test_a_row_is_what_the_comparison_says(study):
-    # mean_teacher: 51.2, 52.7, 49.4, 52.5; sd 1.527; t(0.975, 3) sd / 2 = 2.4
+    # mean_teacher: 51.2, 52.7, 49.4, 52.5; sd 1.520; t(0.975, 3) sd / 2 = 2.4
     rows = {row.name: row for row in table_of(study).rows}
     teacher = rows["mean_teacher"]
     assert (teacher.n, teacher.mean, teacher.half) == ("4", "51.4", "2.4")
