@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
@@ -27,7 +27,7 @@ MOST_DETAILED = 3
 
 def context(facts: Facts) -> dict[str, Any]:
     """What `ablation.html.j2` shows."""
-    comparison = compare(facts.request, facts.records)
+    comparison = facts.comparison
     shown = _pair(facts, comparison)
     pictures = gallery.chosen(*(facts.home(run) for _, run in reversed(shown))) if len(shown) == 2 else None
     stems = None if pictures is None else [picture.stem for picture in pictures]
