@@ -55,7 +55,7 @@ def test_the_half_normal_plot_has_a_point_for_each_effect(factorial):
 def test_the_largest_interaction_comes_first_with_the_means_of_its_four_corners(factorial):
     facts, comparison = comparison_of(factorial)
     title, chart = interaction_charts(comparison, facts.request)[0]
-    assert title == "mixing × pairing"
+    assert title == "mixing × pairing, a line a level of pairing"
     # over blocks 0 and 1, and both levels of average: 0.5 + 0.005 + gains
     for said in (
         "mixing on, pairing guided: 57.5",
