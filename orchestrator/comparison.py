@@ -24,6 +24,8 @@ class Cell:
     """A cell, the runs that it asks for now, and what they come to."""
 
     name: str
+    levels: dict[str, str]
+    """Of each factor of the design; empty for a cell that is listed in the file."""
     changes: dict[str, Any]
     runs: tuple[TrialRecord | None, ...]
     """By block; None if it was not handed out yet."""
@@ -89,7 +91,8 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         verdict = "reference" if name == reference else _verdict(versus, objective)
         if name != reference and request["runs"][name] == request["runs"][reference]:
             verdict = "the same runs"
-        cells[name] = Cell(name, changes, runs[name], estimate([*known[name].values()]), versus, verdict)
+        levels = request.get("levels", {}).get(name, {})  # an older folder has none
+        cells[name] = Cell(name, levels, changes, runs[name], estimate([*known[name].values()]), versus, verdict)
     return Comparison(
         tuple(cells.values()), cells[reference], ceiling and cells[ceiling], objective, len(runs[reference])
     )
