@@ -64,12 +64,12 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         unit = "points" if is_share(facts.goal.metric) else metric_title(facts.goal.metric)
         caption = f"to gain at most: {comparison.ceiling.name} against {comparison.reference.name}"
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
-    paths = listed(paths(facts.request["blocks"]))
+    varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
     seconds = sum(record.seconds for record in facts.records)
     return [
         *found,
-        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {paths}"),
+        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
         Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
         Tile(duration(seconds), "", "of training, all runs together"),
     ]
