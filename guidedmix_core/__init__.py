@@ -1,7 +1,7 @@
 """The front door of the training core: the only names that others import."""
 
 from guidedmix_core.checkpoint import Checkpoints
-from guidedmix_core.components import Config, find, names
+from guidedmix_core.components import Component, Config, find, names
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes, Dataset, Part, Record
 from guidedmix_core.errors import ConfigError, TrialFailed, nearest
@@ -27,6 +27,7 @@ from guidedmix_core.trees import Tree
 __all__ = [
     "Checkpoints",
     "Classes",
+    "Component",
     "Config",
     "ConfigError",
     "Dataset",

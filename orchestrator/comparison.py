@@ -38,6 +38,8 @@ class Cell:
     """A cell, the runs that it asks for now, and what they come to."""
 
     name: str
+    levels: dict[str, str]
+    """Of each factor of the design; empty for a cell that is listed in the file."""
     changes: dict[str, Any]
     runs: tuple[TrialRecord | None, ...]
     """By block; None if it was not handed out yet."""
@@ -141,7 +143,9 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         verdict = roles.get(name) or _verdict(own, objective, analysis)
         is_small = own is not None and _reaches(own.p_smaller_adjusted, analysis)
         is_starred = verdict in ("better", "worse") and own is not None and _reaches(own.p_sign_flip, analysis)
-        cells[name] = Cell(name, changes, runs[name], value, own, verdict, is_small, is_starred and name != ceiling)
+        levels = request.get("levels", {}).get(name, {})
+        is_starred &= name != ceiling
+        cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
     values = {name: arm.values for name, arm in arms.items()}
     effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
     return Comparison(

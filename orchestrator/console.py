@@ -74,6 +74,12 @@ class StudyConsole(Listener):
         )
         self._line(record, record.state, end)
 
+    def trial_reused(self, record: TrialRecord) -> None:
+        self.records[record.fingerprint] = record
+        self.already += 1
+        end = f"{self._label} {show(self.goal.metric, record.objective)}"
+        self._line(record, f"reused from {record.reused_from}", end)
+
     def study_ended(self) -> None:
         if self.live:
             self.live.stop()

@@ -31,6 +31,7 @@ from orchestrator.listeners import Listener
 from orchestrator.proposals import Source
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial, load_trials
+from orchestrator.reuse import find_finished, take_over
 from orchestrator.search import Search
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import write_summary
@@ -167,7 +168,7 @@ class Driver:
         if job.fingerprint in self.out:
             self._twins.setdefault(job.fingerprint, []).append(job)
             return None
-        if job.folder.result.exists():
+        if job.folder.result.exists() or self._reuse(job):
             record = load_trial(job.folder)
             self._check_canary(job, record)
             if job.role == "trial":
@@ -176,6 +177,21 @@ class Driver:
             return None
         self.out[job.fingerprint] = job
         return job
+
+    def _reuse(self, job: Job) -> bool:
+        """Take over the run if a study beside this one has finished it, and say so."""
+        if not (isinstance(self.study, AblationStudy) and self.study.reuse):
+            return False
+        if (found := find_finished(job.config, self.folder, self.objective)) is None:
+            return False
+        made_by = take_over(found, job.folder, self.objective)
+        record = load_trial(job.folder)
+        self.folder.append({"event": "trial_reused", **_names(job), "from": made_by})
+        self.folder.append(
+            {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
+        )
+        self._tell("trial_reused", record)
+        return True
 
     def _name(self, job: Job) -> None:
         """One configuration, one folder, whoever asks. The first name stays, but a trial outranks a reference."""

@@ -43,6 +43,8 @@ class TrialRecord:
     cell: str | None
     """Of an ablation: the cell, and the index of the block. None in a search."""
     block: int | None
+    reused_from: str | None
+    """The study that trained it, if it was not this one."""
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -77,6 +79,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         stages=end.get("stages", []),
         cell=asked.get("cell"),
         block=asked.get("block"),
+        reused_from=asked.get("reused_from"),
     )
 
 

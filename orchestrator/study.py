@@ -242,6 +242,11 @@ def _assign(file: Tree, path: str, value: Any, model: type[Study]) -> Tree:
         return override(file, {path: value}, COMMAND_LINE)
     values = copy.deepcopy(file.values)
     inner = values.setdefault(section, {})
+    if isinstance(inner, list):  # of sections of paths
+        number, _, key = key.partition(".")
+        if not number.isdecimal() or int(number) >= len(inner) or not key:
+            raise ConfigError(f"{COMMAND_LINE}: {path}: {section} is a list; give {section}.0.PATH=…")
+        inner = inner[int(number)]
     if section in model.of_labels and "." in key:
         label, _, key = key.partition(".")
         inner = inner.setdefault(label, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from orchestrator.results import ENDED, TrialRecord, best, load_trials, objectiv
 from orchestrator.stats import Estimate
 
 ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
-ROW = (*ROW, "mlflow_run_id", "cell", "block")
+ROW = (*ROW, "mlflow_run_id", "cell", "block", "reused_from")
 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def summarize(folder: StudyFolder) -> dict[str, Any]:
     if len(goals) > 1:
         summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
     if request["kind"] == "ablate":
+        summary["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
         summary |= compared(compare(request, records))
     return summary
 
@@ -66,6 +68,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
     value = cell.value
     return {
         "name": cell.name,
+        "levels": cell.levels,
         "changes": cell.changes,
         "n": 0 if value is None else value.n,
         "mean": value and value.mean,

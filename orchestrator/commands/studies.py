@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,21 +66,35 @@ def ablate(
     ] = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="+N",
+            help="So many replicates more than the file has: its (first) block section goes on from its greatest "
+            "values. +2 twice is +2, and without it the table is the file's again; what was trained is kept.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Compare cells over paired blocks: train every cell in each block, take the differences to the reference inside
     the blocks, write the report.
 
     Running the same command again resumes, and trains what is new: a cell that was added, a block that was appended.
+    A run that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
-    Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]`, and
-    those under `scaling.`, `tracking.` and `objective.` go to the ablation itself.
+    Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]` (of
+    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `tracking.` and `objective.` go to the
+    ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
     folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
-    _run(*load_study(file, changes or [], AblationStudy), folder, executor, device)
+    request, base = load_study(file, changes or [], AblationStudy)
+    if seeds is not None:
+        request = request.with_more_blocks(_more(seeds))
+    _run(request, base, folder, executor, device)
     _print_ablation(folder)
     _exit_by_outcome(folder)
 
@@ -167,6 +182,14 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         window.catch_up()
 
 
+def _more(seeds: str) -> int:
+    from guidedmix_core import ConfigError
+
+    if not re.fullmatch(r"\+[1-9][0-9]*", seeds):
+        raise ConfigError(f"--seeds {seeds}: expected +N, so many more than the file has, such as +2")
+    return int(seeds)
+
+
 def _print_search(folder: StudyFolder) -> None:
     from orchestrator.console import leaderboard
     from orchestrator.results import load_trials
@@ -180,13 +203,15 @@ def _print_search(folder: StudyFolder) -> None:
 
 def _print_ablation(folder: StudyFolder) -> None:
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
-    from orchestrator.comparison import compare
+    from orchestrator.comparison import asked_for, compare
     from orchestrator.effects_table import OF_IMAGES, effects_table, images_table
     from orchestrator.image_bootstrap import image_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
+    from orchestrator.reuse import reused_words
 
-    comparison = compare(folder.request(), load_trials(folder))
+    request, records = folder.request(), load_trials(folder)
+    comparison = compare(request, records)
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
@@ -202,6 +227,9 @@ def _print_ablation(folder: StudyFolder) -> None:
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)
+    if (words := reused_words(asked_for(request, records), folder)) is not None:
+        console.print()
+        console.print(Text(words), soft_wrap=True)
     console.print()
     print_next(_where_to_look(folder))
 

@@ -89,4 +89,4 @@ def test_ablations_are_listed_and_have_a_schema(call, capfd: pytest.CaptureFixtu
     assert all(name.startswith("ablation/") for name in listed)
     assert call("guidedmix schema --directory schemas") == 0
     schema = json.loads(Path("schemas/ablation.schema.json").read_text())
-    assert schema["required"] == ["base", "reference", "cells", "blocks"]
+    assert schema["required"] == ["base", "reference", "blocks"]
