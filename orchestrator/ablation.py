@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from guidedmix_core import ConfigError, RunConfig, Tree, Tuple, build, dump, fingerprint, nearest
 from orchestrator.analysis import Analysis, Sequential, check_analysis
@@ -30,6 +30,7 @@ from orchestrator.blocks import (
 from orchestrator.designs import Design, Levels
 from orchestrator.factors import (
     Designed,
+    Designs,
     Factors,
     Rule,
     check_factors,
@@ -41,14 +42,6 @@ from orchestrator.factors import (
 )
 from orchestrator.space import check_run, refuse
 from orchestrator.study import COMMAND_LINE, Objective, Study
-
-Designs = Annotated[
-    tuple[Design, ...],
-    BeforeValidator(
-        lambda given: tuple(given) if isinstance(given, (list, tuple)) else (given,),
-        json_schema_input_type=Design | tuple[Design, ...],
-    ),
-]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,15 @@ Level = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float
 Factors = dict[str, dict[Level, dict[str, Any]]]
 """Factor, level, and what the level changes of the base."""
 
+Designs = Annotated[
+    tuple[Design, ...],
+    BeforeValidator(
+        lambda given: tuple(given) if isinstance(given, (list, tuple)) else (given,),
+        json_schema_input_type=Design | tuple[Design, ...],
+    ),
+]
+"""One, or several."""
+
 
 class Rule(Config):
     """What a cell must have if it has something else, so that no cell differs in what has no effect."""
