@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -29,6 +30,10 @@ class CellRun:
     params: dict[str, Any]
     label: str
     config: RunConfig
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.config)
 
 
 class AblationStudy(Study):
@@ -70,10 +75,16 @@ class AblationStudy(Study):
     def runs(self, base: Tree) -> list[CellRun]:
         """Block by block, in each the reference first, then as in the file: a study cut short is still paired.
 
-        ConfigError names the first that is no run.
+        Built once for a base: the list is everybody's. ConfigError names the first that is no run.
         """
-        order = sorted(self.cells, key=lambda cell: cell != self.reference)
-        return [self._run(base, cell, block) for block in range(len(self.block_values)) for cell in order]
+        if not any(known is base for known, _ in self._built):
+            self._built[:] = [(base, self._runs(base))]
+        return self._built[0][1]
+
+    @cached_property
+    def _built(self) -> list[tuple[Tree, list[CellRun]]]:
+        """The base that was asked for last, and its runs."""
+        return []
 
     def check(self, base: Tree) -> str:
         """Also that every block is another run: one run counted twice would pass for two."""
@@ -83,7 +94,7 @@ class AblationStudy(Study):
         found: dict[tuple[str, str], int] = {}
         runs = self.runs(base)
         for run in runs:
-            block = found.setdefault((run.cell, fingerprint(run.config)), run.block)
+            block = found.setdefault((run.cell, run.fingerprint), run.block)
             if block != run.block:
                 raise ConfigError(f"blocks: {block} and {run.block} are the same run of the cell {run.cell!r}")
         size = f"{len(self.cells)} cells over {len(self.block_values)} blocks"
@@ -100,7 +111,7 @@ class AblationStudy(Study):
         """`runs` says which run is which cell's in which block: the table is made by it, and not by old names."""
         runs = {cell: [""] * len(self.block_values) for cell in self.cells}
         for run in self.runs(base):
-            runs[run.cell][run.block] = fingerprint(run.config)
+            runs[run.cell][run.block] = run.fingerprint
         cells = {cell: self.cell_changes(cell) for cell in self.cells}
         return {"planned": len({digest for row in runs.values() for digest in row}), "cells": cells, "runs": runs}
 
@@ -131,11 +142,16 @@ class AblationStudy(Study):
                 _refuse_path(path, self.cell_changes(cell), f"the cell {cell!r}", "cells", cell)
         return self
 
-    def _run(self, base: Tree, cell: str, block: int) -> CellRun:
-        values = self.block_values[block]
-        params, label = {**self.cell_changes(cell), **values}, f"{cell} · {block_name(values)}"
-        config = check_run(base, params, f"the cell {cell!r} in block {block}", f"cells.{cell}", "blocks")
-        return CellRun(cell, block, params, label, config)
+    def _runs(self, base: Tree) -> list[CellRun]:
+        order = sorted(self.cells, key=lambda cell: cell != self.reference)
+        changes = {cell: self.cell_changes(cell) for cell in order}
+        runs = []
+        for block, values in enumerate(self.block_values):
+            for cell in order:
+                params, label = {**changes[cell], **values}, f"{cell} · {block_name(values)}"
+                config = check_run(base, params, f"the cell {cell!r} in block {block}", f"cells.{cell}", "blocks")
+                runs.append(CellRun(cell, block, params, label, config))
+        return runs
 
 
 def block_name(values: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 
-from guidedmix_core import Tree, fingerprint
+from guidedmix_core import Tree
 from orchestrator.ablation import AblationStudy, CellRun
 from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.proposals import Proposal
@@ -24,11 +24,11 @@ class Cells:
         new = count(1 + max(asked.values(), default=-1))
         interrupted, fresh = [], []
         for run in _named(study.runs(base), folder):
-            number = asked.get((run.cell, run.block, digest := fingerprint(run.config)))
+            number = asked.get((run.cell, run.block, run.fingerprint))
             is_canary = (run.cell, run.block) == (study.reference, 0)  # the driver looks at its end at each start
             if number is None:
                 fresh.append(_proposal(next(new), run))
-            elif is_canary or not folder.trial(digest).result.exists():
+            elif is_canary or not folder.trial(run.fingerprint).result.exists():
                 interrupted.append(_proposal(number, run))
         self._waiting = deque([*sorted(interrupted, key=lambda proposal: proposal.number), *fresh])
 
@@ -48,7 +48,7 @@ def _proposal(number: int, run: CellRun) -> Proposal:
 
 def _named(runs: list[CellRun], folder: StudyFolder) -> list[CellRun]:
     """The runs, after what was made under an older name has its present one; of equal cells the first gives it."""
-    for digest, run in {fingerprint(run.config): run for run in reversed(runs)}.items():
+    for digest, run in {run.fingerprint: run for run in reversed(runs)}.items():
         record = folder.trial(digest).trial
         names = {"label": run.label, "params": run.params, "cell": run.cell, "block": run.block}
         if record.exists() and (found := read_json(record)) != {**found, **names}:
