@@ -28,7 +28,7 @@ from guidedmix_core import ConfigError
 
 log = logging.getLogger(__name__)
 
-_YAML_LOADER = getattr(
+YAML_LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the summary reads it at every event: C is ten times faster
 
@@ -47,6 +47,8 @@ class StudyFolder:
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
+        self.stages = self.path.absolute().parent / "stages"
+        """Of runs: all studies of the folder above share them."""
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the study. ConfigError if another one does."""
@@ -70,7 +72,7 @@ class StudyFolder:
     def request(self) -> dict[str, Any]:
         """What `claim` wrote. ConfigError if the folder is no study."""
         try:
-            return yaml.load(self.study_yaml.read_text(encoding="utf-8"), _YAML_LOADER)
+            return yaml.load(self.study_yaml.read_text(encoding="utf-8"), YAML_LOADER)
         except FileNotFoundError:
             raise ConfigError(f"{self.path}: no study here: {self.study_yaml.name} is missing") from None
         except yaml.YAMLError as error:
@@ -110,7 +112,7 @@ class TrialFolder:
         self.traceback = path / "traceback.txt"
         self.mlflow = path / "mlflow.json"
         self.stages = path.absolute().parent.parent.parent / "stages"
-        """Stages of runs, beside the study: all studies there share them."""
+        """Beside the study."""
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
