@@ -33,7 +33,7 @@ from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial, load_trials
 from orchestrator.search import Search
 from orchestrator.study import Objective, SearchStudy, Study, identity
-from orchestrator.summary import write_summary
+from orchestrator.summary import Summary
 from orchestrator.trial import hand_out
 
 
@@ -78,6 +78,7 @@ class Driver:
         self.study, self.base, self.folder, self.listeners = study, base, folder, tuple(listeners)
         self.out: dict[str, Job] = {}
         """Jobs that were handed out and have not ended, by fingerprint."""
+        self._summary = Summary(folder)
         self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
         self._references = enumerate(study.references.items() if isinstance(study, SearchStudy) else ())
         self._is_over = False
@@ -172,7 +173,7 @@ class Driver:
             self._check_canary(job, record)
             if job.role == "trial":
                 self.source.tell(job.number, record)
-            write_summary(self.folder)
+            self._summary.write()
             return None
         self.out[job.fingerprint] = job
         return job
@@ -215,11 +216,11 @@ class Driver:
 
     def _tell(self, event: str, *what: Any) -> None:
         """The summary is current before and after anyone hears of an event: a listener may add to the folder."""
-        write_summary(self.folder)
+        self._summary.write()
         for listener in self.listeners:
             getattr(listener, event)(*what)
         if event in ("trial_ended", "study_ended"):
-            write_summary(self.folder)
+            self._summary.write()
 
 
 def _names(job: Job) -> dict[str, Any]:

@@ -93,26 +93,40 @@ class StudyFolder:
         return read_lines(self.journal)
 
 
+class _Inside:
+    """A path in a trial's folder, made when it is asked for: a study has thousands of folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: TrialFolder, owner: type[TrialFolder]) -> Path:
+        return folder.path / self.name
+
+
 class TrialFolder:
     """The paths of one trial, named by the fingerprint of its configuration."""
+
+    trial = _Inside("trial.json")
+    config = _Inside("config.yaml")
+    environment = _Inside("environment.json")
+    metrics = _Inside("metrics.jsonl")
+    result = _Inside("result.json")
+    counts = _Inside("counts.npz")
+    panels = _Inside("panels")
+    checkpoint = _Inside("checkpoint")
+    stop = _Inside("stop")
+    """Its existence asks the trial to stop after its next report."""
+    traceback = _Inside("traceback.txt")
+    mlflow = _Inside("mlflow.json")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fingerprint = path.name
-        self.trial = path / "trial.json"
-        self.config = path / "config.yaml"
-        self.environment = path / "environment.json"
-        self.metrics = path / "metrics.jsonl"
-        self.result = path / "result.json"
-        self.counts = path / "counts.npz"
-        self.panels = path / "panels"
-        self.checkpoint = path / "checkpoint"
-        self.stop = path / "stop"
-        """Its existence asks the trial to stop after its next report."""
-        self.traceback = path / "traceback.txt"
-        self.mlflow = path / "mlflow.json"
-        self.stages = path.absolute().parent.parent.parent / "stages"
-        """Beside the study."""
+
+    @property
+    def stages(self) -> Path:
+        """Stages of runs, beside the study: all studies there share them."""
+        return self.path.absolute().parent.parent.parent / "stages"
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
