@@ -56,9 +56,17 @@ class Passing:
 Train = Callable[[RunConfig, Start, Checkpoints, Reporter, Passing], tuple[Result, SegmentationNetwork]]
 
 
+def lineage(config: RunConfig) -> str:
+    """16 hexadecimal digits for the tree that leads to a run's weights, however the run is judged. No data is read.
+
+    The content of the stage's `stage.yaml` has the same.
+    """
+    return fingerprint(_unjudged(config))
+
+
 def address(config: RunConfig, data: RunData) -> str:
     """16 hexadecimal digits for all that leads to a run's weights: its tree and its data, not how it is judged."""
-    return hashlib.sha256(f"{fingerprint(_unjudged(config))} {data.trained_on}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{lineage(config)} {data.trained_on}".encode()).hexdigest()[:16]
 
 
 def run_stages(config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train) -> Start:

@@ -64,24 +64,24 @@ def train(
     for name in ("batch_size", "unlabeled_batch_size"):
         if (size := getattr(config.train, name)) % parts:
             raise ConfigError(f"train.{name}={size}: expected a multiple of workers x accumulate = {parts}")
-    with _exactness(config, place):
+    with exactness(config, place):
         data, start = open_data(config), Start()
         has_begun = place.agree(checkpoints.last.exists())
         if config.stages and (not has_begun or config.method.stored_masks() is not None):
             root = stages or checkpoints.folder / "stages"
-            start = run_stages(config, data, root, place, reporter, partial(_train_stage, place))
-        return _Run(config, place, reporter, checkpoints, data.relabeled(start.masks), start).go()
+            start = run_stages(config, data, root, place, reporter, partial(train_stage, place))
+        return Run(config, place, reporter, checkpoints, data.relabeled(start.masks), start).go()
 
 
-def _train_stage(
+def train_stage(
     place: Place, config: RunConfig, start: Start, checkpoints: Checkpoints, reporter: Reporter, passing: Passing
 ) -> tuple[Result, SegmentationNetwork]:
     data = open_data(config).relabeled(start.masks)
-    run = _Run(config, place, reporter, checkpoints, data, start, passing)
+    run = Run(config, place, reporter, checkpoints, data, start, passing)
     return run.go(), config.method.result(run.nets)
 
 
-class _Run:
+class Run:
     """The state of a run between its calls."""
 
     def __init__(
@@ -121,12 +121,12 @@ class _Run:
         self.stage_seconds = start.seconds
 
     def go(self) -> Result:
-        self._begin()
+        self.begin()
         steps, every = self.config.train.steps, self.config.evaluate.every
         stop, judged, values = False, None, {}
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
-            self._train_step()
+            self.train_step()
             is_judged = self.step % every == 0 or self.step == steps
             if is_judged or self.step % self.passing.every == 0:
                 metrics = self._read_sums(since, time.perf_counter() - started)
@@ -144,7 +144,7 @@ class _Run:
         end = (judged.ids, judged.counts, panels)
         return Result(self.step, steps, metrics, self.best, stopped, self.seconds, *end)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         state = self.checkpoints.load_last(self.config, self.place.device)
         if state is None:
             self.nets.train()
@@ -158,7 +158,7 @@ class _Run:
         self.stage_seconds = self.last_metrics.get("time/stage_seconds", 0.0)
         self.best = Report(**state["best"])
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
         config, place, accumulate = self.config, self.place, self.config.train.accumulate
         self.nets.train()
         self._set_lr()
@@ -166,10 +166,10 @@ class _Run:
             player.zero_grad(set_to_none=True)
         for micro in range(accumulate):
             part = place.rank * accumulate + micro
-            at = self._at(part)
+            at = self.at(part)
             batch = self.stream.batch(at.before + at.step, part)
             with self._gradients_stay_here(micro < accumulate - 1):
-                with at.ambient("dropout", place.device), self._autocast():
+                with at.ambient("dropout", place.device), self.autocast():
                     total, losses = self.step_module(batch, at)
                 (total / accumulate).backward()
             self._add_to_sums(total, losses)
@@ -179,13 +179,13 @@ class _Run:
                 nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
-            self.method.after_step(self.nets, self._at(place.rank * accumulate))
+            self.method.after_step(self.nets, self.at(place.rank * accumulate))
         self.step += 1
         if place.rank == 0 and (snapshot := self.passing.snapshots.get(self.step)):
             save_weights(snapshot, self.method.result(self.nets))
         self.reporter.progress(self.step, config.train.steps, self.last_losses)
 
-    def _at(self, part: int = 0) -> At:
+    def at(self, part: int = 0) -> At:
         return At(self.config.seed, self.step, self.config.train.steps, part, self.config.steps_before)
 
     def _gradients_stay_here(self, until_later: bool) -> AbstractContextManager[None]:
@@ -200,7 +200,7 @@ class _Run:
                 if "initial_lr" in group:
                     group["lr"] = group["initial_lr"] * factor
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
     def _add_to_sums(self, total: Tensor, losses: StepLosses) -> None:
@@ -226,11 +226,11 @@ class _Run:
     def _evaluate(self) -> tuple[Evaluation, dict[str, float]]:
         place = self.place
         self.nets.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.autocast():
             judged = evaluate(
                 self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world
             )
-            pseudo = pseudo_quality(self.method, self.nets, self.data, self._at(), place.device)
+            pseudo = pseudo_quality(self.method, self.nets, self.data, self.at(), place.device)
         return judged, {**evaluation_metrics(judged.counts, self.data.classes.names), **pseudo}
 
     def _times(self) -> dict[str, float]:
@@ -260,7 +260,7 @@ class _Run:
 
 
 @contextmanager
-def _exactness(config: RunConfig, place: Place) -> Iterator[None]:
+def exactness(config: RunConfig, place: Place) -> Iterator[None]:
     """Deterministic kernels while the run lasts, if it asks for them."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

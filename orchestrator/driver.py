@@ -34,7 +34,7 @@ from orchestrator.results import TrialRecord, load_trial, load_trials
 from orchestrator.reuse import find_finished, take_over
 from orchestrator.search import Search
 from orchestrator.study import Objective, SearchStudy, Study, identity
-from orchestrator.summary import write_summary
+from orchestrator.summary import Summary
 from orchestrator.trial import hand_out
 
 
@@ -79,6 +79,7 @@ class Driver:
         self.study, self.base, self.folder, self.listeners = study, base, folder, tuple(listeners)
         self.out: dict[str, Job] = {}
         """Jobs that were handed out and have not ended, by fingerprint."""
+        self._summary = Summary(folder)
         self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
         self._references = enumerate(study.references.items() if isinstance(study, SearchStudy) else ())
         self._is_over = False
@@ -112,7 +113,7 @@ class Driver:
                 return job
         while not self._is_over:
             if (proposal := self.source.ask()) is None:
-                self._is_over = not self.out  # what is out may ask for another block
+                self._is_over = not (self.out or self.source.waits)  # what is out may ask for another block
                 break
             number, params, cell, block = proposal.number, proposal.params, proposal.cell, proposal.block
             config = build(override(self.base, params, f"trial {number}"))
@@ -173,7 +174,7 @@ class Driver:
             self._check_canary(job, record)
             if job.role == "trial":
                 self.source.tell(job.number, record)
-            write_summary(self.folder)
+            self._summary.write()
             return None
         self.out[job.fingerprint] = job
         return job
@@ -231,11 +232,11 @@ class Driver:
 
     def _tell(self, event: str, *what: Any) -> None:
         """The summary is current before and after anyone hears of an event: a listener may add to the folder."""
-        write_summary(self.folder)
+        self._summary.write()
         for listener in self.listeners:
             getattr(listener, event)(*what)
         if event in ("trial_ended", "study_ended"):
-            write_summary(self.folder)
+            self._summary.write()
 
 
 def _names(job: Job) -> dict[str, Any]:
@@ -253,10 +254,9 @@ def _open_all_data(study: Study, base: Tree) -> None:
     """Every data set and split the study can meet, once: errors surface now, and trials find warm caches."""
     seen = set()
     for changes in study.variants():
-        config = build(override(base, changes, "study"))
-        data = json.dumps([dump(config)["data"], dump(config.split), config.evaluate.part])
-        if data not in seen:
-            open_data(config)
+        of_data = {path: value for path, value in changes.items() if path.startswith(("data", "split", "evaluate"))}
+        if (data := json.dumps(of_data, sort_keys=True)) not in seen:
+            open_data(build(override(base, changes, "study")))
         seen.add(data)
 
 

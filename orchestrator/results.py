@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
@@ -11,6 +14,8 @@ from orchestrator.study import Objective
 
 State = Literal["running", "complete", "stopped", "failed"]
 ENDED = ("complete", "stopped", "failed")
+SETTLED = 2 * 10**9
+"""Nanoseconds after which what changes a folder gives it another time, on every file system."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,45 @@ class TrialRecord:
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
     """References first, then trials by number."""
-    records = [load_trial(trial) for trial in folder.trials()]
-    return sorted(records, key=lambda record: (record.role != "reference", record.number))
+    return Records(folder).load()
+
+
+class Records:
+    """The records of a study. To load them again costs a look at each trial, and reading only those that changed."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._known: dict[str, tuple[int | None, TrialRecord]] = {}
+
+    def load(self) -> list[TrialRecord]:
+        """As `load_trials`. A trial that has not changed has the very same record as the last time."""
+        place = self.folder.path / "trials"
+        names = sorted(os.listdir(place)) if place.is_dir() else []
+        found = (self._current(f"{place}/{name}", name) for name in names)
+        records = [record for record in found if record is not None]
+        return sorted(records, key=lambda record: (record.role != "reference", record.number))
+
+    def _current(self, path: str, name: str) -> TrialRecord | None:
+        """A folder has another time when a file in it is made, replaced or removed, which is how all records but the
+        curves are written. None of what is no trial."""
+        changed, now = os.stat(path).st_mtime_ns, time.time_ns()
+        known, record = self._known.get(name, (None, None))
+        if record is not None and known == changed and record.state != "running":
+            return record
+        trial = TrialFolder(Path(path))
+        if not trial.trial.exists():
+            return None
+        record = load_trial(trial)
+        self._known[name] = (changed if now - changed > SETTLED else None, record)
+        return record
 
 
 def load_trial(folder: TrialFolder) -> TrialRecord:
     """The record of a trial that was handed out, whether it has begun or not."""
     asked = read_json(folder.trial)
-    window = read_json(folder.mlflow) if folder.mlflow.exists() else {}
-    end = read_json(folder.result) if folder.result.exists() else _so_far(folder, asked)
+    has = set(os.listdir(folder.path))
+    window = read_json(folder.mlflow) if folder.mlflow.name in has else {}
+    end = read_json(folder.result) if folder.result.name in has else _so_far(folder, asked)
     return TrialRecord(
         fingerprint=asked["fingerprint"],
         number=asked["number"],

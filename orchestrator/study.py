@@ -80,6 +80,15 @@ class Tracking(Config):
     )
 
 
+class Budget(Config):
+    """What may still be spent on a study. `plan`, `tune` and `ablate` refuse to begin what would cost more, and what
+    has a limit and was never measured; null: no limit."""
+
+    gpu_hours: float | None = Field(None, ge=0)
+    cpu_hours: float | None = Field(None, ge=0, description="of runs that use no GPU: cores x hours")
+    price: float | None = Field(None, ge=0, description="in the currency of the cluster, whose file has the price")
+
+
 class Study(Config, ABC):
     """What every study asks for, and what an executor needs to know of it."""
 
@@ -95,6 +104,7 @@ class Study(Config, ABC):
     base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
     scaling: Scaling = Scaling()
+    budget: Budget = Budget()
     tracking: Tracking = Tracking()
 
     @property

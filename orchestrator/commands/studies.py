@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.commands import Changes, Device, StudyDir, console, errors, print_next
+from orchestrator.commands.plans import keep_budget
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -162,6 +163,7 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
     from orchestrator.executors import executor_named
     from orchestrator.tracking import tracker
 
+    keep_budget(request, base, folder, device)
     windows = tracker(request.tracking.mlflow, folder)
     with _reported(folder, windows):
         executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
