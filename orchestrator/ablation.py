@@ -27,7 +27,7 @@ from orchestrator.blocks import (
     rows,
     sections,
 )
-from orchestrator.designs import Design, Levels
+from orchestrator.designs import BASE, FULL, Design, Levels
 from orchestrator.factors import (
     Designed,
     Designs,
@@ -130,9 +130,9 @@ class AblationStudy(Study):
     @cached_property
     def designed(self) -> Designed:
         """The cells that the designs make."""
-        places = {"design": self.design} if self.design else {}
-        places |= {f"also.{i}": design for i, design in enumerate(self.also)}
-        return designed(self.factors, list(places.items()), self.rules)
+        first: Designs = () if self.design is None else (self.design,)
+        places = [*(("design",) for _ in first), *(("also", i) for i in range(len(self.also)))]
+        return designed(self.factors, list(zip(places, [*first, *self.also], strict=True)), self.rules)
 
     @property
     def names(self) -> list[str]:
@@ -250,12 +250,12 @@ class AblationStudy(Study):
         return []
 
     def _check_design(self) -> None:
-        if not self.cells and self.design is None:
-            refuse("what is compared? give cells, or factors and a design", "cells")
         if self.design is None and (
             given := next((key for key in ("factors", "also", "rules") if getattr(self, key)), "")
         ):
             refuse("makes cells only with a design; give design, such as leave_one_out", given)
+        if not self.cells and self.design is None:
+            refuse("what is compared? give cells, or factors and a design", "cells")
         if self.design is not None and not self.factors:
             refuse("a design makes cells of factors; give factors", "design")
         check_factors(self.factors)
@@ -277,7 +277,8 @@ class AblationStudy(Study):
         """Of one block's runs, the cells that are the same as one a design made. Equal there, they are equal in all."""
         owners: dict[str, str] = {}
         merged = {}
-        for run in sorted(runs, key=lambda run: run.cell in self.cells):
+        first = (self.reference, FULL, BASE)
+        for run in sorted(runs, key=lambda run: (run.cell in self.cells, run.cell not in first)):
             if run.cell in self.designed.cells:
                 owners.setdefault(run.fingerprint, run.cell)
             if (owner := owners.get(run.fingerprint, run.cell)) != run.cell:

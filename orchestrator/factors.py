@@ -61,7 +61,9 @@ class Designed:
 
 
 def designed(
-    factors: Mapping[str, Mapping[str, Any]], designs: Sequence[tuple[str, Design]], rules: Sequence[Rule]
+    factors: Mapping[str, Mapping[str, Any]],
+    designs: Sequence[tuple[tuple[str | int, ...], Design]],
+    rules: Sequence[Rule],
 ) -> Designed:
     """What the designs, each with its place in the file, ask for after the rules. Refused there if it can't be."""
     known = {factor: tuple(levels) for factor, levels in factors.items()}
@@ -72,7 +74,7 @@ def designed(
             of_design = design.cells(known)
             facts += design.facts(known)
         except ValueError as error:
-            refuse(str(error), *place.split("."))
+            refuse(str(error), *place)
         asked |= of_design
         moved = sum(follow(rules, levels) != levels for levels in of_design.values())
         if moved and is_balanced([*of_design.values()], known):

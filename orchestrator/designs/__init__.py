@@ -50,9 +50,10 @@ def name_of(levels: Mapping[str, str], factors: Factors) -> str:
     of_base = [factor for factor, known in factors.items() if levels[factor] != known[-1]]
     if not of_full:
         return FULL
-    if len(of_full) == 1 and levels[of_full[0]] in OFF:
-        return f"without_{of_full[0]}"
-    if not of_base and len(of_full) > 1:
+    if len(of_full) == 1:
+        factor, level = of_full[0], levels[of_full[0]]
+        return f"without_{factor}" if level in OFF else f"{factor}={level}"
+    if not of_base:
         return BASE
     if len(of_base) < len(of_full):
         return f"{BASE}_with_{','.join(_added(factor, levels[factor], factors[factor]) for factor in of_base)}"

@@ -24,7 +24,13 @@ class PlackettBurman(Design):
         from pyDOE3 import pbdesign  # slow to import
 
         check_two_levels(self.name, factors)
-        matrix = pbdesign(self._num_cells(factors) - 1)[::-1, : len(factors)]  # the last row is full: first
+        size = self._num_cells(factors)
+        matrix = pbdesign(size - 1)[::-1, : len(factors)]  # the last row is full: first
+        if len({tuple(row) for row in matrix}) < size:
+            raise ValueError(
+                f"{len(factors)} factors in {size} cells: some come twice, and equal cells are one run, so the rest is "
+                "not balanced; take another size, or full_factorial"
+            )
         return [
             {
                 factor: levels[0] if sign > 0 else levels[1]
