@@ -26,7 +26,7 @@ class TrialFailed(Exception):  # noqa: N818 - it is what happened to the trial
         return _trial_failed, (str(self), self.reason, self.step)
 
 
-class Preempted(BaseException):  # noqa: N818 - as KeyboardInterrupt, it is nothing that a run could handle
+class Preempted(BaseException):
     """The process was asked to go. Whatever runs has written a checkpoint, and the same call goes on from it."""
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.console import duration, short, show
+from orchestrator.failures import adjustment_words, counted
 from orchestrator.stats import COVERAGE, Estimate
 
 WIDTH = 120
@@ -25,15 +26,25 @@ def cells_table(comparison: Comparison) -> Table:
         ("difference", "left"),
         ("", "left"),
         ("time a run", "right"),
-        *((("failed", "right"),) if any_failed else ()),
+        *((("failed", "left"),) if any_failed else ()),
     )
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name, justify in columns:
         table.add_column(name, justify=justify, no_wrap=True)
     for cell in comparison.cells:
-        failed = [str(cell.failed) if cell.failed else ""] if any_failed else []
+        failed = [counted(cell.failures)] if any_failed else []
         table.add_row(*map(Text, [*_row(cell, comparison), *failed]), style=STYLES.get(cell.verdict, ""))
     return table
+
+
+def adjusted_lines(comparison: Comparison) -> list[str]:
+    """What the star says: which runs were made in smaller micro-batches, and whether they are in the differences."""
+    return [
+        f"* {run.label}: {adjustment_words(run.adjusted)}"
+        for cell in comparison.cells
+        for run in cell.adjusted
+        if run.adjusted is not None
+    ]
 
 
 def headroom_line(comparison: Comparison) -> Text | None:
@@ -61,7 +72,7 @@ def _row(cell: Cell, comparison: Comparison) -> list[str]:
         versus += f", n {cell.versus.n}"
     return [
         cell.name,
-        str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
+        (str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}") + ("*" if cell.adjusted else ""),
         _mean(metric, cell.value),
         versus,
         cell.verdict,

@@ -40,7 +40,17 @@ class Cell:
 
     @property
     def failed(self) -> int:
-        return sum(run is not None and run.state == "failed" for run in self.runs)
+        return len(self.failures)
+
+    @property
+    def failures(self) -> list[str]:
+        """The reason of each run that failed."""
+        return [run.failure["reason"] for run in self.runs if run is not None and run.failure is not None]
+
+    @property
+    def adjusted(self) -> list[TrialRecord]:
+        """Complete runs that were made in smaller micro-batches than asked for, as memory ran out."""
+        return [run for run in self.complete.values() if run.adjusted is not None]
 
     @property
     def seconds(self) -> float | None:
@@ -85,7 +95,10 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     reference, ceiling = request["reference"], request["ceiling"]
     cells = {}
     for name, changes in request["cells"].items():
-        versus = None if name == reference else paired(known[name], known[reference])
+        pairs = {
+            block: value for block, value in known[name].items() if alike(runs[name][block], runs[reference][block])
+        }
+        versus = None if name == reference else paired(pairs, known[reference])
         verdict = "reference" if name == reference else _verdict(versus, objective)
         if name != reference and request["runs"][name] == request["runs"][reference]:
             verdict = "the same runs"
@@ -93,6 +106,14 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     return Comparison(
         tuple(cells.values()), cells[reference], ceiling and cells[ceiling], objective, len(runs[reference])
     )
+
+
+def alike(run: TrialRecord | None, other: TrialRecord | None) -> bool:
+    """Whether the two differ by nothing but what was asked for: BatchNorm has its statistics from micro-batches, and
+    one of them may have been made in smaller ones."""
+    made = [record.adjusted for record in (run, other) if record is not None]
+    halvings = {adjusted["halvings"] if adjusted and adjusted["sees_batches"] else 0 for adjusted in made}
+    return len(halvings) <= 1
 
 
 def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[TrialRecord]:

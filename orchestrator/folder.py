@@ -4,7 +4,7 @@ studies/<name>/
     study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
-        stop  traceback.txt  mlflow.json
+        stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
 studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
 """
 
@@ -107,6 +107,10 @@ class TrialFolder:
         self.checkpoint = path / "checkpoint"
         self.stop = path / "stop"
         """Its existence asks the trial to stop after its next report."""
+        self.leave = path / "leave"
+        """Its existence asks the process of the trial to save where it is, and go."""
+        self.halving = path / "halving.json"
+        self.attempts = path / "attempts"
         self.traceback = path / "traceback.txt"
         self.mlflow = path / "mlflow.json"
         self.stages = path.absolute().parent.parent.parent / "stages"

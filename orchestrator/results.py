@@ -40,6 +40,8 @@ class TrialRecord:
     mlflow_run_id: str | None
     stages: list[dict[str, Any]]
     """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
+    adjusted: dict[str, Any] | None
+    """If memory ran out: the micro-batches with which it was made instead; see `halving.adjustment`."""
     cell: str | None
     """Of an ablation: the cell, and the index of the block. None in a search."""
     block: int | None
@@ -75,6 +77,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
         stages=end.get("stages", []),
+        adjusted=end.get("adjusted"),
         cell=asked.get("cell"),
         block=asked.get("block"),
     )

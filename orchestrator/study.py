@@ -27,6 +27,7 @@ from guidedmix_core import (
     resolve,
 )
 from orchestrator.distributions import Choice, Distribution
+from orchestrator.failures import Failures
 from orchestrator.space import check_conditions, check_space, check_start, corners, is_countable, refuse
 
 COMMAND_LINE = "command line"
@@ -95,6 +96,7 @@ class Study(Config, ABC):
     base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
     scaling: Scaling = Scaling()
+    failures: Failures = Failures()
     tracking: Tracking = Tracking()
 
     @property

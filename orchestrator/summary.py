@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -42,7 +43,8 @@ def write_summary(folder: StudyFolder) -> None:
 
 def _row(record: TrialRecord) -> dict[str, Any]:
     row = {key: value for key, value in asdict(record).items() if key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
+    noted = {"failure": record.failure, "adjusted": record.adjusted}
+    return {**row, **{key: value for key, value in noted.items() if value}}
 
 
 def _compared(comparison: Comparison) -> dict[str, Any]:
@@ -65,6 +67,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "ci": value and value.interval,
         "vs_reference": cell.versus and {"n": cell.versus.n, **_difference(cell.versus)},
         "failed": cell.failed,
+        "failures": dict(Counter(cell.failures)),
+        "adjusted": len(cell.adjusted),
     }
 
 

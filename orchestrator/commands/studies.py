@@ -31,6 +31,10 @@ Executor = Annotated[
 WorkerDevice = Annotated[
     str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Make failed runs again; what they left is kept in `attempts/`."),
+]
 
 
 def tune(
@@ -39,19 +43,20 @@ def tune(
     study: StudyDir = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
 
     Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
 
     Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
-    `scaling.`, `tracking.` and `objective.` go to the search itself.
+    `scaling.`, `failures.`, `tracking.` and `objective.` go to the search itself.
     """
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
 
     folder = StudyFolder(study or Path("studies") / Path(file).stem)
-    _run(*load_study(file, changes or [], SearchStudy), folder, executor, device)
+    _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
     _print_search(folder)
     _exit_by_outcome(folder)
 
@@ -65,6 +70,7 @@ def ablate(
     ] = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Compare cells over paired blocks: train every cell in each block, take the differences to the reference inside
     the blocks, write the report.
@@ -72,14 +78,14 @@ def ablate(
     Running the same command again resumes, and trains what is new: a cell that was added, a block that was appended.
 
     Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]`, and
-    those under `scaling.`, `tracking.` and `objective.` go to the ablation itself.
+    those under `scaling.`, `failures.`, `tracking.` and `objective.` go to the ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
     folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
-    _run(*load_study(file, changes or [], AblationStudy), folder, executor, device)
+    _run(*load_study(file, changes or [], AblationStudy), folder, executor, device, retry_failed)
     _print_ablation(folder)
     _exit_by_outcome(folder)
 
@@ -142,19 +148,21 @@ def ui(
     start_ui(study, port)
 
 
-def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str) -> None:
+def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str, retry_failed: bool) -> None:
     from orchestrator.console import StudyConsole
     from orchestrator.executors import executor_named
     from orchestrator.tracking import tracker
 
     windows = tracker(request.tracking.mlflow, folder)
     with _reported(folder, windows):
-        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
+        listeners = [*windows, StudyConsole(console)]
+        executor_named(executor)(request, base, folder, listeners, device, retry_failed=retry_failed)
 
 
 @contextmanager
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
+    from guidedmix_core import Preempted
     from orchestrator.report import write_report
 
     try:
@@ -162,6 +170,11 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
     except KeyboardInterrupt:
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
         raise typer.Exit(130) from None
+    except Preempted:
+        errors.print(
+            f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.path}."
+        )
+        raise typer.Exit(143) from None
     write_report(folder)
     for window in windows:
         window.catch_up()
@@ -179,7 +192,7 @@ def _print_search(folder: StudyFolder) -> None:
 
 
 def _print_ablation(folder: StudyFolder) -> None:
-    from orchestrator.cells_table import WIDTH, cells_table, headroom_line
+    from orchestrator.cells_table import WIDTH, adjusted_lines, cells_table, headroom_line
     from orchestrator.comparison import compare
     from orchestrator.results import load_trials
 
@@ -187,6 +200,8 @@ def _print_ablation(folder: StudyFolder) -> None:
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
+    for line in adjusted_lines(comparison):
+        console.print(Text(line, style="dim"), soft_wrap=True)
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)
