@@ -56,7 +56,7 @@ class Reporter(Protocol):
         ...
 
     def alive(self) -> None:
-        """Now and then between steps: another image was judged or labeled, another process is still being waited for."""
+        """Now and then between steps: another image was judged or labeled, another process is still waited for."""
         ...
 
     def leaves(self) -> bool:
