@@ -8,7 +8,7 @@ from rich.text import Text
 
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.console import duration, short, show
-from orchestrator.failures import adjustment_words, counted
+from orchestrator.failures import counted
 from orchestrator.stats import COVERAGE, Estimate
 
 WIDTH = 120
@@ -35,16 +35,6 @@ def cells_table(comparison: Comparison) -> Table:
         failed = [counted(cell.failures)] if any_failed else []
         table.add_row(*map(Text, [*_row(cell, comparison), *failed]), style=STYLES.get(cell.verdict, ""))
     return table
-
-
-def adjusted_lines(comparison: Comparison) -> list[str]:
-    """What the star says: which runs were made in smaller micro-batches, and whether they are in the differences."""
-    return [
-        f"* {run.label}: {adjustment_words(run.adjusted)}"
-        for cell in comparison.cells
-        for run in cell.adjusted
-        if run.adjusted is not None
-    ]
 
 
 def headroom_line(comparison: Comparison) -> Text | None:

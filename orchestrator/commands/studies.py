@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +17,7 @@ from orchestrator.commands import Changes, Device, StudyDir, console, errors, pr
 if TYPE_CHECKING:
     from guidedmix_core import Tree
     from orchestrator.folder import StudyFolder
+    from orchestrator.results import TrialRecord
     from orchestrator.study import Study
     from orchestrator.tracking import MlflowWindow
 
@@ -185,14 +186,15 @@ def _print_search(folder: StudyFolder) -> None:
     from orchestrator.results import load_trials
 
     console.print()
-    console.print(leaderboard(load_trials(folder), folder))
+    console.print(leaderboard(records := load_trials(folder), folder))
+    _print_adjusted(records)
     console.print()
     own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
     print_next({**_where_to_look(folder), "your data": own})
 
 
 def _print_ablation(folder: StudyFolder) -> None:
-    from orchestrator.cells_table import WIDTH, adjusted_lines, cells_table, headroom_line
+    from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import compare
     from orchestrator.results import load_trials
 
@@ -200,13 +202,19 @@ def _print_ablation(folder: StudyFolder) -> None:
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
-    for line in adjusted_lines(comparison):
-        console.print(Text(line, style="dim"), soft_wrap=True)
+    _print_adjusted(run for cell in comparison.cells for run in cell.adjusted)
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)
     console.print()
     print_next(_where_to_look(folder))
+
+
+def _print_adjusted(records: Iterable[TrialRecord]) -> None:
+    from orchestrator.console import adjusted_lines
+
+    for line in dict.fromkeys(adjusted_lines(records)):  # equal cells share their runs
+        console.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def _where_to_look(folder: StudyFolder) -> dict[str, str]:
