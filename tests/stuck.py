@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import torch._dynamo  # noqa: F401 - the first step of a process would import it, which may take longer than its silence
+
 from guidedmix_core.methods.supervised import Supervised
 
 

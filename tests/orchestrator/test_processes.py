@@ -22,12 +22,7 @@ from tests.orchestrator.test_cells import study_of
 from tests.orchestrator.test_inline import counting
 from tests.runs import SMALL, small_tree
 
-PLAN = {
-    "cells": {"usual": {}},
-    "ceiling": None,
-    "blocks": {"seed": [0, 1, 2]},
-    "failures": {"hang_minutes": 0.2},
-}
+PLAN = {"cells": {"usual": {}}, "ceiling": None, "blocks": {"seed": [0, 1, 2]}}
 HANGS = """
 import sys
 from orchestrator.executors.inline import run
@@ -38,7 +33,7 @@ from tests.runs import small_tree
 from tests.stuck import stick
 
 stick(seed=1, step=3)
-run(study_of(**PLAN), small_tree(), StudyFolder(sys.argv[1]), [], "cpu")
+run(study_of(**PLAN, failures={"hang_minutes": 0.2}), small_tree(), StudyFolder(sys.argv[1]), [], "cpu")
 """
 STOPPED = """
 import os, sys, time
