@@ -13,10 +13,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from guidedmix_core import ConfigError, RunConfig, Tree, Tuple, fingerprint, nearest, override
+from guidedmix_core import ConfigError, RunConfig, Tree, Tuple, dump, fingerprint, nearest, override
+from orchestrator.analysis import Analysis, Sequential
+from orchestrator.sequential import extended
 from orchestrator.space import check_run, refuse
 from orchestrator.study import COMMAND_LINE, Objective, Study
+from orchestrator.units import is_share
 
+SMALLEST_MARGIN = 0.01
+"""Points of a share. Who asks for less has written a share: 0.003."""
 Values = Annotated[tuple[Any, ...], Tuple, Field(min_length=1)]
 
 
@@ -50,6 +55,8 @@ class AblationStudy(Study):
         description="paths that vary together: block i takes value i of each, in every cell"
     )
     objective: Objective = Objective()
+    analysis: Analysis = Analysis()
+    sequential: Sequential | None = Field(None, description="null: every cell has the blocks that are listed")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -57,7 +64,12 @@ class AblationStudy(Study):
 
     @property
     def block_values(self) -> list[dict[str, Any]]:
-        """Of each block: dotted path to value."""
+        """Of each block: dotted path to value. With `sequential`, of all that there may be."""
+        most = 0 if self.sequential is None else self.sequential.max_blocks
+        return extended(self.listed_blocks, most)
+
+    @property
+    def listed_blocks(self) -> list[dict[str, Any]]:
         return [dict(zip(self.blocks, row, strict=True)) for row in zip(*self.blocks.values(), strict=True)]
 
     def cell_changes(self, cell: str) -> dict[str, Any]:
@@ -86,7 +98,8 @@ class AblationStudy(Study):
             block = found.setdefault((run.cell, fingerprint(run.config)), run.block)
             if block != run.block:
                 raise ConfigError(f"blocks: {block} and {run.block} are the same run of the cell {run.cell!r}")
-        size = f"{len(self.cells)} cells over {len(self.block_values)} blocks"
+        listed = "" if self.sequential is None else f"{len(self.listed_blocks)} to "
+        size = f"{len(self.cells)} cells over {listed}{len(self.block_values)} blocks"
         different = len({digest for _, digest in found})
         shared = "" if different == len(runs) else ", as some cells are equal"
         return f"{size}: {different} runs{shared}"
@@ -102,14 +115,22 @@ class AblationStudy(Study):
         for run in self.runs(base):
             runs[run.cell][run.block] = fingerprint(run.config)
         cells = {cell: self.cell_changes(cell) for cell in self.cells}
-        return {"planned": len({digest for row in runs.values() for digest in row}), "cells": cells, "runs": runs}
+        planned = len({digest for row in runs.values() for digest in row})
+        return {"planned": planned, "cells": cells, "runs": runs, "first_look": len(self.listed_blocks)}
 
     def decisive(self) -> dict[str, Any]:
         """Cells and blocks may be added, changed and taken away: a run is known by its configuration.
 
-        What is not asked for any more stays in the folder and counts in no table.
+        What is not asked for any more stays in the folder and counts in no table. A study that adds blocks by itself
+        keeps its number of listed blocks, its largest one, and its analysis.
         """
-        return {"kind": self.kind, "reference": self.reference}
+        decisive = {"kind": self.kind, "reference": self.reference}
+        if self.sequential is None:
+            return decisive
+        # Levels of repeated looks hold for what was declared before the first one.
+        judged = {key: value for key, value in dump(self.analysis).items() if key != "image_resamples"}
+        looks = {"first": len(self.listed_blocks), "max_blocks": self.sequential.max_blocks}
+        return {**decisive, "analysis": judged, "sequential": looks}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -129,7 +150,26 @@ class AblationStudy(Study):
             _refuse_path(path, _leaves(self.changes), "the changes of the base", "changes")
             for cell in self.cells:
                 _refuse_path(path, self.cell_changes(cell), f"the cell {cell!r}", "cells", cell)
+        self._check_analysis()
         return self
+
+    def _check_analysis(self) -> None:
+        margin, metric = self.analysis.margin, self.objective.metric
+        if margin is not None and is_share(metric) and margin < SMALLEST_MARGIN:
+            refuse(f"{margin} points of {metric}; 0.3 is 0.3 points, a share of 0.003", "analysis", "margin")
+        if self.sequential is None:
+            return
+        listed, most = self.listed_blocks, self.sequential.max_blocks
+        if not 2 <= len(listed) <= most:
+            refuse(f"expected 2 to max_blocks={most} listed ones before the first look, not {len(listed)}", "blocks")
+        try:
+            extended(listed, most)
+        except ValueError as error:
+            path, value = error.args
+            refuse(
+                f"{value!r} has no next one; list {most} values, as many as max_blocks, or whole numbers only",
+                *("blocks", path),
+            )
 
     def _run(self, base: Tree, cell: str, block: int) -> CellRun:
         values = self.block_values[block]

@@ -21,6 +21,7 @@ from orchestrator.failures import adjustment_words
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
+from orchestrator.units import show
 
 STYLES = {"running": "cyan", "complete": "green", "stopped": "yellow", "failed": "red"}
 SHOWN = 14
@@ -205,13 +206,6 @@ def short(path: str) -> str:
     return "mIoU" if last == "miou" else last
 
 
-def show(metric: str, value: float | None) -> str:
-    """An IoU in percent with one decimal, as papers print it; another number with four digits."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if "iou" in metric.lower() else f"{value:.4g}"
-
-
 def duration(seconds: float) -> str:
     """`42 s`, `3:05 min`, `2:10 h`."""
     if seconds < 60:
@@ -221,8 +215,8 @@ def duration(seconds: float) -> str:
 
 
 def adjusted_lines(records: Iterable[TrialRecord]) -> list[str]:
-    """What the star in a table says of each run that has one."""
-    return [f"* {title(record)}: {adjustment_words(record.adjusted)}" for record in records if record.adjusted]
+    """What the † in a table says of each run that has one."""
+    return [f"† {title(record)}: {adjustment_words(record.adjusted)}" for record in records if record.adjusted]
 
 
 def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
@@ -252,7 +246,7 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
         rank += is_ranked
         style = "bold" if is_ranked and rank == 1 else "dim" if record.state != "complete" else ""
         state = "reference" if record.role == "reference" and record.state == "complete" else record.state
-        state += "*" if record.adjusted else ""
+        state += "†" if record.adjusted else ""
         cells = (
             str(rank) if is_ranked else "",
             title(record),

@@ -46,6 +46,11 @@ class TrialRecord:
     """Of an ablation: the cell, and the index of the block. None in a search."""
     block: int | None
 
+    @property
+    def halvings(self) -> int:
+        """How often its micro-batches were halved, if that is more than a way to save memory: BatchNorm saw them."""
+        return self.adjusted["halvings"] if self.adjusted and self.adjusted["sees_batches"] else 0
+
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
     """References first, then trials by number."""

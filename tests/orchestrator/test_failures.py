@@ -142,10 +142,10 @@ def test_a_run_without_batch_norm_is_compared_and_marked(tmp_path: Path) -> None
     comparison = adjusted(tmp_path / "demo", {"mean_teacher": (1,)}, sees_batches=False)
     assert comparison.cells[2].versus is not None
     assert comparison.cells[2].versus.n == 4
-    assert shown(cells_table(comparison)).splitlines()[3].split()[:2] == ["mean_teacher", "4*"]
+    assert shown(cells_table(comparison)).splitlines()[3].split()[:2] == ["mean_teacher", "4†"]
     (line,) = adjusted_lines(comparison.cells[2].adjusted)
     assert line.startswith(
-        "* mean_teacher · seed 1: memory ran out, so it was made in 2 micro-batches a step, of 4 labeled"
+        "† mean_teacher · seed 1: memory ran out, so it was made in 2 micro-batches a step, of 4 labeled"
     )
     assert line.endswith("compared as the others")
 
@@ -164,7 +164,7 @@ def test_summary_and_report_count_reasons_and_say_what_was_adjusted(tmp_path: Pa
     assert (cells["unstable"]["failed"], cells["unstable"]["failures"]) == (2, {"diverged": 2})
     assert (cells["mean_teacher"]["adjusted"], cells["supervised"]["adjusted"]) == (1, 0)
     page = words(write_report(folder).read_text())
-    assert "mean_teacher · seed 1*: memory ran out" in page
+    assert "mean_teacher · seed 1†: memory ran out" in page
     assert "unstable (2; 2 diverged)" in page
 
 
