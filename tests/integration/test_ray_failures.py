@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from guidedmix_core import Preempted, Tree, build
 from orchestrator.ablation import AblationStudy
@@ -34,16 +33,10 @@ LONG = {"train.steps": 30, "evaluate.every": 10, "evaluate.telemetry_images": 0}
 
 
 @pytest.fixture(autouse=True)
-def ray_whose_workers_stick() -> Iterator[None]:
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=ray_tune.OBJECT_STORE,
-        runtime_env={"worker_process_setup_hook": stick},
-        **ray_tune.QUIET,
-    )
-    yield
-    ray.shutdown()
+def ray_whose_workers_stick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(ray_tune.QUIET, "runtime_env", {"worker_process_setup_hook": stick})
+    with ray_tune.cluster():
+        yield
 
 
 class Terminated(Listener):
