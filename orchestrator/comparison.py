@@ -65,7 +65,17 @@ class Cell:
 
     @property
     def failed(self) -> int:
-        return sum(run is not None and run.state == "failed" for run in self.runs)
+        return len(self.failures)
+
+    @property
+    def failures(self) -> list[str]:
+        """The reason of each run that failed."""
+        return [run.failure["reason"] for run in self.runs if run is not None and run.failure is not None]
+
+    @property
+    def adjusted(self) -> list[TrialRecord]:
+        """Complete runs that were made in smaller micro-batches than asked for, as memory ran out."""
+        return [run for run in self.complete.values() if run.adjusted is not None]
 
     @property
     def seconds(self) -> float | None:
@@ -176,7 +186,8 @@ def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
         for block, run in ended.items()
         if run.state == "complete" and run.objective is not None and math.isfinite(run.objective)
     }
-    return Arm(values, frozenset(ended) - frozenset(values))
+    halvings = {block: run.halvings for block, run in ended.items() if run.halvings}
+    return Arm(values, frozenset(ended) - frozenset(values), halvings)
 
 
 def _verdict(evidence: Evidence | None, objective: Objective, analysis: Analysis) -> Verdict:

@@ -6,7 +6,8 @@ An executor is a loop around a `Driver`; it only decides where a job runs, and h
         while (job := driver.next()) is not None:
             driver.started(job)
             on = {"on_report": partial(driver.reported, job), "on_stage": partial(driver.staged, job)}
-            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, device=device))
+            policy = {"device": device, "failures": study.failures}
+            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, **policy))
 
 All calls come from one thread of one process, which holds the study's lock. With several jobs at once, `next` is called
 whenever there is room; None then means that nothing can begin now, and the study is over when no job is out either.
@@ -21,11 +22,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from guidedmix_core import ConfigError, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
+from guidedmix_core import Preempted, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
+from orchestrator import attempts
 from orchestrator.ablation import AblationStudy
+from orchestrator.canary import check_canary, check_first
 from orchestrator.cells import Cells
 from orchestrator.comparison import asked_for
-from orchestrator.failures import UNREPAIRABLE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
 from orchestrator.listeners import Listener
 from orchestrator.proposals import Source
@@ -57,16 +59,22 @@ class Job:
 
 
 @contextmanager
-def driving(study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> Iterator[Driver]:
-    """A driver that has checked the whole request, opened its data and claimed the folder. ConfigError if it can't."""
+def driving(
+    study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener], *, retry_failed: bool = False
+) -> Iterator[Driver]:
+    """A driver that has checked the whole request, opened its data and claimed the folder. ConfigError if it can't.
+
+    Preempted if it was asked to leave, once nothing is out any more."""
     study.check(base)
     _open_all_data(study, base)
     with folder.running():
         driver = Driver(study, base, folder, listeners)
-        driver.claim()
+        driver.claim(retry_failed)
         try:
             driver.begin()
             yield driver
+            if driver.is_leaving:
+                raise Preempted("the study was asked to leave")
             driver.finish()
         finally:
             driver.close()
@@ -83,18 +91,21 @@ class Driver:
         self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
         self._references = enumerate(study.references.items() if isinstance(study, SearchStudy) else ())
         self._is_over = False
+        self.is_leaving = False
 
     @property
     def objective(self) -> Objective:
         """What trials report to the scheduler, and what is best."""
         return self.study.objectives[0]
 
-    def claim(self) -> None:
+    def claim(self, retry_failed: bool = False) -> None:
         """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
         self.folder.claim(_request(self.study, self.base, self.folder), identity(self.study, self.base))
         write_json(self.folder.provenance, here := environment())
         self._reconcile()
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
+        if retry_failed:
+            attempts.retry_failed(self.folder, self.folder.request())
 
         self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
         self.source = _source(self.study, self.base, self.folder)
@@ -107,6 +118,8 @@ class Driver:
 
         What has an end already is not run again: whoever proposed it is told its record. A run is never out twice.
         """
+        if self.is_leaving:
+            return None
         for number, (label, changes) in self._references:
             config = build(override(self.base, changes, f"references.{label}"))
             if job := self._hand_out(Job(number, "reference", label, dict(changes), config, self._place(config))):
@@ -123,6 +136,8 @@ class Driver:
         return None
 
     def started(self, job: Job) -> None:
+        if self.is_leaving:
+            job.folder.leave.touch()
         self.folder.append({"event": "trial_started", **_names(job)})
         self._tell("trial_started", load_trial(job.folder))
 
@@ -136,7 +151,7 @@ class Driver:
         return stop
 
     def ended(self, job: Job, record: TrialRecord) -> None:
-        """ConfigError if it is a canary that failed in a way the other runs would, too."""
+        """ConfigError if it is a canary that failed as the other runs would, or if all the first runs failed alike."""
         self.folder.append(
             {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
         )
@@ -146,6 +161,19 @@ class Driver:
                 self.source.tell(asked.number, record)
         self._tell("trial_ended", record)
         self._check_canary(job, record)
+        if record.failure is not None:
+            check_first(self.folder, self.folder.request(), self.study.failures.stop_after)
+
+    def leave(self) -> None:
+        """Ask every run that is out to save where it is and go. A signal may call it, at any moment."""
+        self.is_leaving = True
+        for job in [*self.out.values()]:
+            job.folder.leave.touch()
+
+    def left(self, job: Job) -> None:
+        """It has saved where it is. Another start goes on with it."""
+        self.folder.append({"event": "trial_left", **_names(job)})
+        del self.out[job.fingerprint]
 
     def finish(self) -> None:
         """The study is over if nothing is left to run. A small space may have had fewer runs than were asked for."""
@@ -176,6 +204,7 @@ class Driver:
                 self.source.tell(job.number, record)
             self._summary.write()
             return None
+        job.folder.leave.unlink(missing_ok=True)
         self.out[job.fingerprint] = job
         return job
 
@@ -203,17 +232,10 @@ class Driver:
             write_json(job.folder.trial, {**found, **names, "label": found["label"]})
 
     def _check_canary(self, job: Job, record: TrialRecord) -> None:
-        """A reference runs before all others. What is wrong with request, data or code would fail each of them."""
         study = self.study
         is_first = isinstance(study, AblationStudy) and (job.cell, job.block) == (study.reference, 0)
-        if not (job.role == "reference" or is_first):
-            return
-        if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
-            raise ConfigError(
-                f"the reference {job.label!r} failed as every trial would ({record.failure['reason']}: "
-                f"{record.failure['message']}); see {job.folder.traceback}, then remove {job.folder.path} to run it "
-                "again"
-            )
+        if job.role == "reference" or is_first:
+            check_canary(self.folder, record)
 
     def _place(self, config: RunConfig) -> TrialFolder:
         return self.folder.trial(fingerprint(config))

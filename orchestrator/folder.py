@@ -4,7 +4,7 @@ studies/<name>/
     study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
-        stop  traceback.txt  mlflow.json
+        stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
 studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
 """
 
@@ -116,6 +116,10 @@ class TrialFolder:
     checkpoint = _Inside("checkpoint")
     stop = _Inside("stop")
     """Its existence asks the trial to stop after its next report."""
+    leave = _Inside("leave")
+    """Its existence asks the process of the trial to save where it is, and go."""
+    halving = _Inside("halving.json")
+    attempts = _Inside("attempts")
     traceback = _Inside("traceback.txt")
     mlflow = _Inside("mlflow.json")
 

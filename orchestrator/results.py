@@ -45,11 +45,18 @@ class TrialRecord:
     mlflow_run_id: str | None
     stages: list[dict[str, Any]]
     """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
+    adjusted: dict[str, Any] | None
+    """If memory ran out: the micro-batches with which it was made instead; see `halving.adjustment`."""
     cell: str | None
     """Of an ablation: the cell, and the index of the block. None in a search."""
     block: int | None
     reused_from: str | None
     """The study that trained it, if it was not this one."""
+
+    @property
+    def halvings(self) -> int:
+        """How often its micro-batches were halved, if that is more than a way to save memory: BatchNorm saw them."""
+        return self.adjusted["halvings"] if self.adjusted and self.adjusted["sees_batches"] else 0
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -112,6 +119,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
         stages=end.get("stages", []),
+        adjusted=end.get("adjusted"),
         cell=asked.get("cell"),
         block=asked.get("block"),
         reused_from=asked.get("reused_from"),

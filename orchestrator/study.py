@@ -27,6 +27,7 @@ from guidedmix_core import (
     resolve,
 )
 from orchestrator.distributions import Choice, Distribution
+from orchestrator.failures import Failures
 from orchestrator.space import check_conditions, check_space, check_start, corners, is_countable, refuse
 
 COMMAND_LINE = "command line"
@@ -105,6 +106,7 @@ class Study(Config, ABC):
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
     scaling: Scaling = Scaling()
     budget: Budget = Budget()
+    failures: Failures = Failures()
     tracking: Tracking = Tracking()
 
     @property

@@ -101,7 +101,8 @@ def _overview(name: str, request: dict[str, Any], records: list[TrialRecord]) ->
 
 def _row(record: TrialRecord) -> dict[str, Any]:
     row = {key: getattr(record, key) for key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
+    noted = {"failure": record.failure, "adjusted": record.adjusted}
+    return {**row, **{key: value for key, value in noted.items() if value}}
 
 
 def compared(comparison: Comparison) -> dict[str, Any]:
@@ -134,6 +135,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "is_small": cell.is_small,
         "star": cell.is_starred,
         "failed": cell.failed,
+        "failures": dict(Counter(cell.failures)),
+        "adjusted": len(cell.adjusted),
     }
 
 

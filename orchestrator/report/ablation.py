@@ -8,6 +8,7 @@ import yaml
 
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.failures import adjustment_words, counted
 from orchestrator.notes import notes
 from orchestrator.report import panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
@@ -126,11 +127,20 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         said.append(text)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
-        counted = listed(f"{cell.name} ({len(cell.complete)})" for cell in short)
+        numbers = listed(
+            f"{cell.name} ({len(cell.complete)}{f'; {counted(cell.failures)}' if cell.failed else ''})"
+            for cell in short
+        )
         said.append(
-            f"Fewer than {comparison.blocks} complete runs: {counted}. Differences are taken over the blocks that both "
+            f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
+    said += [
+        f"{run.label}†: {adjustment_words(run.adjusted)}."
+        for cell in comparison.cells
+        for run in cell.adjusted
+        if run.adjusted is not None
+    ]
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import counted
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
@@ -121,14 +122,14 @@ def _cell_row(cell: Cell, comparison: Comparison) -> CellRow:
         name=cell.name,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
-        n=str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
+        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),
         interval="" if cell.versus is None else _interval(metric, cell.versus),
         verdict=cell.verdict,
-        failed=str(cell.failed) if cell.failed else "",
+        failed=counted(cell.failures),
         time="–" if cell.seconds is None else duration(cell.seconds),
         is_ceiling=cell is comparison.ceiling,
     )
