@@ -25,7 +25,7 @@ from orchestrator.distributions import Parameters
 from orchestrator.folder import StudyFolder
 from orchestrator.proposals import Proposal
 from orchestrator.results import TrialRecord, curves, load_trials
-from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, rung_step, suggested
+from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, suggested
 from orchestrator.space import grid, is_active, is_countable, ordered
 from orchestrator.study import SearchStudy
 
@@ -226,7 +226,7 @@ class Search:
             return {}
         rungs: dict[str, float] = {}
         for step in sorted(curve):
-            while rung_step(self._request, self._steps, len(rungs)) <= step < self._steps:
+            while self._request.scheduler.rung(self._steps, len(rungs)) <= step < self._steps:
                 rungs[f"completed_rung_{len(rungs)}"] = curve[step]
         return rungs
 

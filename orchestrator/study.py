@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -61,6 +62,10 @@ class SchedulerSettings(Config):
     )
     first_rung: float = Field(0.25, gt=0, le=1, description="the share of the run before which nothing is stopped")
     eta: int = Field(3, ge=2, description="of asha: the next rung lies this many times further on")
+
+    def rung(self, steps: int, number: int) -> int:
+        """The step of a rung, of a run of so many; the first is rung 0."""
+        return math.ceil(self.first_rung * steps) * self.eta**number
 
 
 class Scaling(Config):
