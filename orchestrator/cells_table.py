@@ -79,11 +79,11 @@ def _mean(metric: str, value: Estimate | None) -> str:
 def _difference(metric: str, versus: Estimate) -> str:
     """`+3.2 (+1.0 to +5.4)`."""
     if versus.interval is None:
-        return _signed(metric, versus.mean)
-    low, high = (_signed(metric, end) for end in versus.interval)
-    return f"{_signed(metric, versus.mean)} ({low} to {high})"
+        return signed(metric, versus.mean)
+    low, high = (signed(metric, end) for end in versus.interval)
+    return f"{signed(metric, versus.mean)} ({low} to {high})"
 
 
-def _signed(metric: str, value: float) -> str:
+def signed(metric: str, value: float) -> str:
     written = show(metric, abs(value))
     return written if float(written) == 0 else f"{'+' if value > 0 else '-'}{written}"

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The number of a trial, and its parameters: dotted path to value. A cell of an ablation also has its names."""
+    """The number of a trial, and its parameters: dotted path to value. A cell of an ablation also has its names, and a
+    trial of a reference's own search that of the reference as its cell."""
 
     number: int
     params: dict[str, Any]

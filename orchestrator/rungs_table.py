@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.console import short, show
-from orchestrator.rungs import CHANCE, MIN_FOR_INTERVAL, ORDERS, Agreement, Replay
+from orchestrator.rungs import CHANCE, MIN_FOR_INTERVAL, Agreement, Replay
 from orchestrator.stats import COVERAGE
 from orchestrator.stored_curves import StoredCurves
 
@@ -78,10 +78,8 @@ def replay_lines(done: Replay, stored: StoredCurves) -> list[Text]:
 
 
 def grid_table(done: Sequence[Replay], stored: StoredCurves) -> Table:
-    """In the recorded order, and how often another order loses the best."""
-    table = _table(
-        "first_rung", "eta", "rungs", "saved", "regret", "the best", f"lost in so many of {ORDERS} random orders"
-    )
+    """In the recorded order; and how many of the random orders lose the best."""
+    table = _table("first_rung", "eta", "rungs", "saved", "regret", "the best", "lost in random orders")
     for each in done:
         table.add_row(
             f"{each.first_rung:g}",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.budgets import Budgets, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
+from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.results import ENDED, TrialRecord, best, load_trials, objectives_of
 from orchestrator.stats import Estimate
@@ -33,6 +35,10 @@ def summarize(folder: StudyFolder) -> dict[str, Any]:
         summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
     if request["kind"] == "ablate":
         summary |= _compared(compare(request, records))
+    if request.get("references"):
+        summary["budgets"] = _budgets(budgets(folder, request, records))
+    if request.get("confirm"):
+        summary["confirmation"] = _confirmed(confirmation(request, records))
     return summary
 
 
@@ -52,6 +58,45 @@ def _compared(comparison: Comparison) -> dict[str, Any]:
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
     return found
+
+
+def _budgets(found: Budgets) -> list[dict[str, Any]]:
+    """The search first. Of a reference that was not tuned: one trial, itself."""
+    rows = {"search": found.search, **found.references}
+    return [
+        {"of": name, "tuned": own is not None}
+        | ({"trials": 1} if own is None else {"trials": own.trials, "seconds": own.seconds})
+        | ({"best": own.best.fingerprint} if own is not None and own.best is not None else {})
+        for name, own in rows.items()
+    ]
+
+
+def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
+    """null while the search goes on."""
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return {"refusal": found}
+    return {
+        "winners": [_winner(winner) for winner in found.winners],
+        "cells": [_cell(cell) for cell in found.comparison.cells],
+        "is_current": found.is_current,
+    }
+
+
+def _winner(winner: Winner) -> dict[str, Any]:
+    value, gap = winner.cell.value, winner.gap
+    return {
+        "trial": winner.trial.number,
+        "params": winner.trial.params,
+        "search": winner.trial.objective,
+        "n": 0 if value is None else value.n,
+        "mean": value and value.mean,
+        "ci": value and value.interval,
+        "gap": gap and {"n": gap.n, **_difference(gap)},
+        "vs": {label: versus and {"n": versus.n, **_difference(versus)} for label, versus in winner.versus.items()},
+        "runs": [run.fingerprint for run in winner.cell.complete.values()],
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

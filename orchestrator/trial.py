@@ -8,7 +8,7 @@ import math
 import shutil
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ from orchestrator.folder import (
     write_lines,
 )
 from orchestrator.provenance import environment
-from orchestrator.results import TrialRecord, load_trial
+from orchestrator.results import Role, TrialRecord, load_trial
 from orchestrator.study import Objective
 
 OnReport = Callable[[int, dict[str, float]], bool]
@@ -56,7 +56,7 @@ def hand_out(
     config: RunConfig,
     *,
     number: int = 0,
-    role: Literal["trial", "reference"] = "trial",
+    role: Role = "trial",
     label: str | None = None,
     params: Mapping[str, Any] | None = None,
     cell: str | None = None,

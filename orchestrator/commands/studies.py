@@ -168,12 +168,14 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
 
 
 def _print_search(folder: StudyFolder) -> None:
+    from orchestrator.confirmation_table import print_confirmation
     from orchestrator.console import leaderboard
     from orchestrator.results import load_trials
 
     console.print()
     console.print(leaderboard(load_trials(folder), folder))
     console.print()
+    print_confirmation(folder, console)
     own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
     print_next({**_where_to_look(folder), "your data": own})
 
