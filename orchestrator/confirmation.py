@@ -19,6 +19,8 @@ from orchestrator.results import TrialRecord, load_trials, objectives_of, ranked
 from orchestrator.stats import COVERAGE, Estimate, estimate, paired
 from orchestrator.study import SearchStudy
 
+Written = Callable[[float], str]
+"""How a value, or a difference with its sign, is written."""
 KEY = "confirmation"
 """Of `study.yaml`, once the search has ended: the ablation's request, and the `winners`, cell to fingerprint; or the
 `refusal` that says why there is nothing to confirm."""
@@ -53,9 +55,13 @@ class Confirmation:
     is_current: bool
     """False while a search that was extended has other best trials by now."""
 
-    def sentences(self, value: Callable[[float], str], difference: Callable[[float], str]) -> list[str]:
+    def of_winners(self, value: Written, difference: Written) -> list[str]:
+        """What became of each."""
+        return [_of_winner(winner, value, difference) for winner in self.winners]
+
+    def sentences(self, value: Written, difference: Written) -> list[str]:
         """What the fresh runs say of each winner, and what they can't say."""
-        found = [_of_winner(winner, value, difference) for winner in self.winners]
+        found = self.of_winners(value, difference)
         if any(winner.gap for winner in self.winners):
             found.append(
                 f"The best of {self.trials} noisy values is chosen for its luck, too, so it is biased towards the "
@@ -147,7 +153,7 @@ def _best(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[Tr
     return ranked(trials, objectives_of(request)[0])[: request["confirm"]["top"]]
 
 
-def _of_winner(winner: Winner, value: Callable[[float], str], difference: Callable[[float], str]) -> str:
+def _of_winner(winner: Winner, value: Written, difference: Written) -> str:
     """`trial 5: 46.1 in the search, 44.0 on 3 fresh blocks; the gap is +2.1 (95 % interval +0.2 to +4.0). …`"""
     name, gap, mean = winner.cell.name, winner.gap, winner.cell.value
     seen = f"{name}: {value(winner.trial.objective or 0.0)} in the search"
@@ -161,7 +167,7 @@ def _of_winner(winner: Winner, value: Callable[[float], str], difference: Callab
     return " ".join(said)
 
 
-def _written(found: Estimate, difference: Callable[[float], str]) -> str:
+def _written(found: Estimate, difference: Written) -> str:
     if found.interval is None:
         return f"{difference(found.mean)} (no interval)"
     low, high = (difference(end) for end in found.interval)
