@@ -38,10 +38,6 @@ class Cells:
         self._later = [run for run in runs if run.block >= listed]
         self._line_up([run for run in runs if run.block < listed])
 
-    @property
-    def waits(self) -> bool:
-        return bool(self._waiting)
-
     def ask(self) -> Proposal | None:
         """None also while a look, or a stage, has to wait for runs that are out."""
         if not self._waiting and self._later:

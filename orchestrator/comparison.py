@@ -171,11 +171,14 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
 
 
 def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone."""
-    if request["kind"] != "ablate":
-        return list(records)
-    wanted = {fingerprint for row in request["runs"].values() for fingerprint in row}
-    return [record for record in records if record.fingerprint in wanted]
+    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone; and
+    without the fresh runs of what is no longer the winner of a search."""
+    is_ablation = request["kind"] == "ablate"
+    runs = request["runs"] if is_ablation else request.get("confirmation", {}).get("runs", {})
+    wanted = {fingerprint for row in runs.values() for fingerprint in row}
+    return [
+        record for record in records if record.fingerprint in wanted or not (is_ablation or record.role == "confirm")
+    ]
 
 
 def _arm(runs: Iterable[TrialRecord | None]) -> Arm:

@@ -226,8 +226,10 @@ def adjusted_lines(records: Iterable[TrialRecord]) -> list[str]:
 
 
 def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
-    """Complete trials by objective, then references, stopped and failed ones."""
+    """Complete trials by objective, then references, stopped and failed ones. Neither fresh runs nor those of a
+    reference's own search."""
     goal = objectives(folder)[0]
+    records = [record for record in records if record.role in ("trial", "reference")]
     sign = -1 if goal.mode == "max" else 1
     order = {"complete": 0, "stopped": 1, "failed": 2, "running": 3}
     ranked = sorted(
@@ -266,8 +268,8 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
 
 
 def _params(record: TrialRecord) -> str:
-    """None of a cell: its name says it."""
-    if record.cell is not None:
+    """None of a cell in a block: its name says it."""
+    if record.block is not None:
         return ""
     return "  ".join(f"{path.rpartition('.')[2]}={_short_value(value)}" for path, value in record.params.items())
 

@@ -30,7 +30,7 @@ _GAP = 8
 
 def run_name(record: TrialRecord) -> str:
     """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too; of a cell its
-    label, such as `mean_teacher · seed 0`."""
+    label, such as `mean_teacher · seed 0`, and of a reference's own search `supervised · trial 3`."""
     if record.cell is not None:
         return str(record.label)
     if record.role == "reference":
@@ -73,8 +73,10 @@ def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
         **SOURCE,
     }
     if record.cell is not None:
-        found |= {"guidedmix.cell": record.cell, "guidedmix.block": str(record.block)}
-    elif record.role == "trial":
+        found["guidedmix.cell"] = record.cell
+    if record.block is not None:
+        found["guidedmix.block"] = str(record.block)
+    elif record.role in ("trial", "tuning"):
         found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
     if record.reused_from:
         found["guidedmix.reused_from"] = record.reused_from

@@ -8,7 +8,9 @@ import os
 from collections import Counter
 from typing import Any
 
+from orchestrator.budgets import Budgets, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
+from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
 from orchestrator.factorial import FactorEffect, half_normal
 from orchestrator.folder import StudyFolder, plain, write_atomic
@@ -48,6 +50,10 @@ class Summary:
         if request["kind"] == "ablate":
             content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
             content |= self._comparison(request, records)
+        if request.get("references"):
+            content["budgets"] = _budgets(budgets(self.folder, request, records))
+        if request.get("confirm"):
+            content["confirmation"] = _confirmed(confirmation(request, records))
         rows = ",\n    ".join(self._row(record) for record in records)
         text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
         return text.replace('"trials": []', f'"trials": [\n    {rows}\n  ]' if rows else '"trials": []', 1) + "\n"
@@ -118,6 +124,45 @@ def compared(comparison: Comparison) -> dict[str, Any]:
             for place, size, factors in half_normal(comparison.effects)
         ]
     return found
+
+
+def _budgets(found: Budgets) -> list[dict[str, Any]]:
+    """The search first. Of a reference that was not tuned: one trial, itself."""
+    rows = {"search": found.search, **found.references}
+    return [
+        {"of": name, "tuned": own is not None}
+        | ({"trials": 1} if own is None else {"trials": own.trials, "seconds": own.seconds})
+        | ({"best": own.best.fingerprint} if own is not None and own.best is not None else {})
+        for name, own in rows.items()
+    ]
+
+
+def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
+    """null while the search goes on."""
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return {"refusal": found}
+    return {
+        "winners": [_winner(winner) for winner in found.winners],
+        "cells": [_cell(cell) for cell in found.comparison.cells],
+        "is_current": found.is_current,
+    }
+
+
+def _winner(winner: Winner) -> dict[str, Any]:
+    value, gap = winner.cell.value, winner.gap
+    return {
+        "trial": winner.trial.number,
+        "params": winner.trial.params,
+        "search": winner.trial.objective,
+        "n": 0 if value is None else value.n,
+        "mean": value and value.mean,
+        "ci": value and value.interval,
+        "gap": gap and {"n": gap.n, **_difference(gap)},
+        "vs": {label: versus and {"n": versus.n, **_difference(versus)} for label, versus in winner.versus.items()},
+        "runs": [run.fingerprint for run in winner.cell.complete.values()],
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import shutil
 import traceback
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from orchestrator.failures import USUAL, Failure, Failures, classify
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, OnReport, OnStage, Progress, Reporting, line
-from orchestrator.results import TrialRecord, load_trial
+from orchestrator.results import Role, TrialRecord, load_trial
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -46,7 +46,7 @@ def hand_out(
     config: RunConfig,
     *,
     number: int = 0,
-    role: Literal["trial", "reference"] = "trial",
+    role: Role = "trial",
     label: str | None = None,
     params: Mapping[str, Any] | None = None,
     cell: str | None = None,

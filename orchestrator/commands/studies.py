@@ -207,6 +207,7 @@ def _more(seeds: str) -> int:
 
 
 def _print_search(folder: StudyFolder) -> None:
+    from orchestrator.confirmation_table import print_confirmation
     from orchestrator.console import leaderboard
     from orchestrator.results import load_trials
 
@@ -214,6 +215,7 @@ def _print_search(folder: StudyFolder) -> None:
     console.print(leaderboard(records := load_trials(folder), folder))
     _print_adjusted(records)
     console.print()
+    print_confirmation(folder, console)
     own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
     print_next({**_where_to_look(folder), "your data": own})
 

@@ -24,10 +24,11 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from guidedmix_core import ConfigError, Tree, dump
-from orchestrator.driver import Driver, Job, driving
+from orchestrator.driver import Driver, driving
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.preemption import on_sigterm
+from orchestrator.proposals import Job
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.results import TrialRecord, load_trial
 from orchestrator.scaling import Group, Task, at_once, group_of, run_task

@@ -13,9 +13,10 @@ from guidedmix_core import ConfigError, Tree, build
 from orchestrator.ablation import AblationStudy
 from orchestrator.cells_table import cells_table
 from orchestrator.comparison import compare
-from orchestrator.driver import Job, driving
+from orchestrator.driver import driving
 from orchestrator.folder import StudyFolder, now, write_json
 from orchestrator.notes import notes
+from orchestrator.proposals import Job
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import identity
 from tests.runs import small_tree
