@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from guidedmix_core import dump
 from orchestrator.comparison import ENOUGH_HEADROOM
 from orchestrator.console import duration
 from orchestrator.plan import Plan
@@ -102,6 +103,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     fields = {name: value for name, value in asdict(plan).items() if name != "unmeasured"}
     return {
         **fields,
+        "cluster": dump(plan.cluster),
         "unmeasured": [run.method.name for run in plan.unmeasured.values()],
         "states": dict(plan.states),
         "unit": plan.needed.unit,
