@@ -12,17 +12,29 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from guidedmix_core import ConfigError, RunConfig, Tree, Tuple, build, dump, fingerprint, nearest
-from orchestrator.blocks import Blocks, block_name, check_blocks, extended, paths, refuse_varied, rows, sections
+from orchestrator.analysis import Analysis, Sequential, check_analysis
+from orchestrator.blocks import (
+    Blocks,
+    block_name,
+    check_blocks,
+    continued,
+    extended,
+    paths,
+    refuse_varied,
+    rows,
+    sections,
+)
 from orchestrator.designs import BASE, FULL, Design, Levels
 from orchestrator.factors import (
-    BREAKING,
     Designed,
+    Designs,
     Factors,
     Rule,
     check_factors,
+    check_listed,
     check_rules,
     designed,
     leaves,
@@ -30,14 +42,6 @@ from orchestrator.factors import (
 )
 from orchestrator.space import check_run, refuse
 from orchestrator.study import COMMAND_LINE, Objective, Study
-
-Designs = Annotated[
-    tuple[Design, ...],
-    BeforeValidator(
-        lambda given: tuple(given) if isinstance(given, (list, tuple)) else (given,),
-        json_schema_input_type=Design | tuple[Design, ...],
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class AblationStudy(Study):
         True, description="take over equal runs, on equal data, that studies in the folder beside have finished"
     )
     objective: Objective = Objective()
+    analysis: Analysis = Analysis()
+    sequential: Sequential | None = Field(None, description="null: every cell has the blocks that are listed")
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -113,7 +119,12 @@ class AblationStudy(Study):
 
     @property
     def block_values(self) -> list[dict[str, Any]]:
-        """Of each block: dotted path to value."""
+        """Of each block: dotted path to value. With `sequential`, of all that there may be."""
+        most = 0 if self.sequential is None else self.sequential.max_blocks
+        return continued(self.listed_blocks, most)
+
+    @property
+    def listed_blocks(self) -> list[dict[str, Any]]:
         return rows(self.blocks)
 
     @cached_property
@@ -152,6 +163,8 @@ class AblationStudy(Study):
 
     def with_more_blocks(self, more: int) -> Self:
         """With so many replicates more than the file has. ConfigError if its blocks have no integers to go on from."""
+        if self.sequential is not None:
+            raise ConfigError(f"--seeds +{more}: this study adds blocks by itself, up to sequential.max_blocks")
         return build(Tree({**dump(self), "blocks": extended(self.blocks, more)}, {}), type(self))
 
     def check(self, base: Tree) -> str:
@@ -165,7 +178,8 @@ class AblationStudy(Study):
             block = found.setdefault((run.cell, run.fingerprint), run.block)
             if block != run.block:
                 raise ConfigError(f"blocks: {block} and {run.block} are the same run of the cell {run.cell!r}")
-        size = f"{len(resolved.cells)} cells over {len(self.block_values)} blocks"
+        listed = "" if self.sequential is None else f"{len(self.listed_blocks)} to "
+        size = f"{len(resolved.cells)} cells over {listed}{len(self.block_values)} blocks"
         different = len({digest for _, digest in found})
         shared = "" if different == len(resolved.runs) else ", as some cells are equal"
         return f"{size}: {different} runs{shared}"
@@ -191,6 +205,7 @@ class AblationStudy(Study):
             "cells": {cell: self.cell_changes(cell) for cell in kept},
             "levels": {cell: self.levels(cell) for cell in kept},
             "runs": runs,
+            "first_look": len(self.listed_blocks),
             "design_facts": self.designed.facts,
             "dropped": resolved.dropped,
         }
@@ -198,9 +213,16 @@ class AblationStudy(Study):
     def decisive(self) -> dict[str, Any]:
         """Cells and blocks may be added, changed and taken away: a run is known by its configuration.
 
-        What is not asked for any more stays in the folder and counts in no table.
+        What is not asked for any more stays in the folder and counts in no table. A study that adds blocks by itself
+        keeps its number of listed blocks, its largest one, and its analysis.
         """
-        return {"kind": self.kind, "reference": self.reference}
+        decisive = {"kind": self.kind, "reference": self.reference}
+        if self.sequential is None:
+            return decisive
+        # Levels of repeated looks hold for what was declared before the first one.
+        judged = {key: value for key, value in dump(self.analysis).items() if key != "image_resamples"}
+        looks = {"first": len(self.listed_blocks), "max_blocks": self.sequential.max_blocks}
+        return {**decisive, "analysis": judged, "sequential": looks}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -221,6 +243,7 @@ class AblationStudy(Study):
             for factor, levels in self.factors.items():
                 for level, changes in levels.items():
                     refuse_varied(path, leaves(changes), f"the level {level!r}", "factors", factor, level)
+        check_analysis(self.analysis, self.sequential, self.objective.metric, self.listed_blocks)
         return self
 
     @cached_property
@@ -229,24 +252,16 @@ class AblationStudy(Study):
         return []
 
     def _check_design(self) -> None:
-        if self.design is None and (
-            given := next((key for key in ("factors", "also", "rules") if getattr(self, key)), "")
-        ):
-            refuse("makes cells only with a design; give design, such as leave_one_out", given)
-        if not self.cells and self.design is None:
-            refuse("what is compared? give cells, or factors and a design", "cells")
+        given = [key for key in ("factors", "also", "rules") if getattr(self, key)]
+        if self.design is None and given:
+            refuse("makes cells only with a design; give design, such as leave_one_out", given[0])
         if self.design is not None and not self.factors:
             refuse("a design makes cells of factors; give factors", "design")
+        if self.design is None and not self.cells:
+            refuse("what is compared? give cells, or factors and a design", "cells")
         check_factors(self.factors)
         check_rules(self.rules, self.factors)
-        for cell in self.cells:
-            if BREAKING.search(cell):
-                refuse(
-                    f"{cell!r} can't name a row of a table; leave out | / \\, line breaks and spaces at the ends",
-                    "cells",
-                )
-            if cell in self.designed.cells or cell in self.designed.dropped:
-                refuse("the design has a cell of this name; choose another", "cells", cell)
+        check_listed(self.cells, self.designed)
 
     def _resolve(self, base: Tree) -> Resolved:
         order = sorted(self.names, key=lambda cell: cell != self.reference)

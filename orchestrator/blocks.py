@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any
 
@@ -44,6 +44,21 @@ def extended(blocks: Any, more: int) -> Any:
     first, *others = sections(blocks)
     longer = {path: (*values, *_next(path, values, more)) for path, values in first.items()}
     return longer if isinstance(blocks, Mapping) else (longer, *others)
+
+
+def continued(blocks: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
+    """So many blocks: those given, then each path's largest number plus one, plus two, …
+
+    ValueError names the first path that is no whole number in every block.
+    """
+    found = [dict(block) for block in blocks]
+    if count <= len(found):
+        return found
+    for path in found[0]:
+        if odd := [block[path] for block in found if type(block[path]) is not int]:
+            raise ValueError(path, odd[0])
+    largest = {path: max(block[path] for block in found) for path in found[0]}
+    return found + [{path: top + i for path, top in largest.items()} for i in range(1, count - len(found) + 1)]
 
 
 def block_name(values: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ class Driver:
                 return job
         while not self._is_over:
             if (proposal := self.source.ask()) is None:
-                self._is_over = True
+                self._is_over = not self.out  # what is out may ask for another block
                 break
             number, params, cell, block = proposal.number, proposal.params, proposal.cell, proposal.block
             config = build(override(self.base, params, f"trial {number}"))

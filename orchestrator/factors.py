@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -30,6 +30,15 @@ Level = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float
 """The name of a level; a number, such as that of a sweep, is taken as it is written."""
 Factors = dict[str, dict[Level, dict[str, Any]]]
 """Factor, level, and what the level changes of the base."""
+
+Designs = Annotated[
+    tuple[Design, ...],
+    BeforeValidator(
+        lambda given: tuple(given) if isinstance(given, (list, tuple)) else (given,),
+        json_schema_input_type=Design | tuple[Design, ...],
+    ),
+]
+"""One, or several."""
 
 
 class Rule(Config):
@@ -133,6 +142,17 @@ def check_rules(rules: Sequence[Rule], factors: Mapping[str, Mapping[str, Any]])
                     )
         for factor in rule.when.keys() & rule.then.keys():
             refuse(f"{factor} is what the rule asks for; then can't change it", "rules", i, "then", factor)
+
+
+def check_listed(cells: Iterable[str], of_designs: Designed) -> None:
+    """Refuses names of listed cells that break a table, or are a designed cell's."""
+    for cell in cells:
+        if BREAKING.search(cell):
+            refuse(
+                f"{cell!r} can't name a row of a table; leave out | / \\, line breaks and spaces at the ends", "cells"
+            )
+        if cell in of_designs.cells or cell in of_designs.dropped:
+            refuse("the design has a cell of this name; choose another", "cells", cell)
 
 
 def leaves(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -204,6 +204,9 @@ def _print_search(folder: StudyFolder) -> None:
 def _print_ablation(folder: StudyFolder) -> None:
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import asked_for, compare
+    from orchestrator.effects_table import OF_IMAGES, effects_table, images_table
+    from orchestrator.image_bootstrap import image_gaps
+    from orchestrator.notes import notes
     from orchestrator.results import load_trials
     from orchestrator.reuse import reused_words
 
@@ -212,6 +215,15 @@ def _print_ablation(folder: StudyFolder) -> None:
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
+    for sentence in notes(comparison):
+        console.print(Text(sentence, style="dim"))
+    if (table := effects_table(comparison)) is not None:
+        console.print()
+        wide.print(table, soft_wrap=True)
+    if (table := images_table(comparison, image_gaps(folder, comparison))) is not None:
+        console.print()
+        wide.print(table, soft_wrap=True)
+        console.print(Text(OF_IMAGES, style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

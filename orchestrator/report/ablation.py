@@ -8,15 +8,17 @@ import yaml
 
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.notes import notes
 from orchestrator.report import panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.facts import Facts
 from orchestrator.report.summary import Tile, state_words, when
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_unit
+from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
 from orchestrator.reuse import reused_words
-from orchestrator.stats import COVERAGE, Estimate
+from orchestrator.stats import Estimate
+from orchestrator.units import is_share
 
 MOST_DETAILED = 3
 """So many cells without a difference are told with their intervals; of more, only the names."""
@@ -38,7 +40,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "part": facts.request["run"]["evaluate"]["part"],
         "request": _request(facts, comparison),
         "comparison": comparison,
-        "coverage": f"{100 * COVERAGE:.0f} %",
+        "coverage": f"{100 * comparison.analysis.interval:g} %",
+        "notes": notes(comparison),
         "unit": metric_unit(goal.metric),
         "cells": cell_rows(comparison),
         "any_failed": any(cell.failed for cell in comparison.cells),
@@ -87,6 +90,8 @@ def _sentences(comparison: Comparison) -> list[str]:
         few = len(open_cells) <= MOST_DETAILED
         found = [f"{cell.name}, {_gap(cell, comparison)}" if few else cell.name for cell in open_cells]
         said.append(f"No difference to {reference} is shown for {listed(found)}.")
+    if found := [f"{cell.name}, {_gap(cell, comparison)}" for cell in judged if cell.is_small]:
+        said.append(f"Shown to differ from {reference} by less than {comparison.margin_words}: {listed(found)}.")
     if found := [
         f"{cell.name} {_gap(cell, comparison)}" for cell in judged if cell.verdict == "one block: no interval"
     ]:

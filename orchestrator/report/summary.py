@@ -11,7 +11,6 @@ from orchestrator.report.wording import (
     count,
     difference,
     duration,
-    is_share,
     listed,
     metric_title,
     metric_value,
@@ -19,6 +18,7 @@ from orchestrator.report.wording import (
     period,
 )
 from orchestrator.results import TrialRecord
+from orchestrator.units import is_share
 
 MOST_NAMED = 6
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
