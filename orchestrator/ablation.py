@@ -163,6 +163,8 @@ class AblationStudy(Study):
 
     def with_more_blocks(self, more: int) -> Self:
         """With so many replicates more than the file has. ConfigError if its blocks have no integers to go on from."""
+        if self.sequential is not None:
+            raise ConfigError(f"--seeds +{more}: this study adds blocks by itself, up to sequential.max_blocks")
         return build(Tree({**dump(self), "blocks": extended(self.blocks, more)}, {}), type(self))
 
     def check(self, base: Tree) -> str:
@@ -250,14 +252,13 @@ class AblationStudy(Study):
         return []
 
     def _check_design(self) -> None:
-        if self.design is None and (
-            given := next((key for key in ("factors", "also", "rules") if getattr(self, key)), "")
-        ):
-            refuse("makes cells only with a design; give design, such as leave_one_out", given)
-        if not self.cells and self.design is None:
-            refuse("what is compared? give cells, or factors and a design", "cells")
+        given = [key for key in ("factors", "also", "rules") if getattr(self, key)]
+        if self.design is None and given:
+            refuse("makes cells only with a design; give design, such as leave_one_out", given[0])
         if self.design is not None and not self.factors:
             refuse("a design makes cells of factors; give factors", "design")
+        if self.design is None and not self.cells:
+            refuse("what is compared? give cells, or factors and a design", "cells")
         check_factors(self.factors)
         check_rules(self.rules, self.factors)
         check_listed(self.cells, self.designed)

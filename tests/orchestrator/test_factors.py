@@ -181,6 +181,12 @@ def test_more_replicates_go_on_from_the_greatest_value_and_leave_the_others_as_t
     assert study.with_more_blocks(2) == longer
 
 
+def test_a_study_that_adds_blocks_itself_takes_no_further_seeds(write):
+    study, _ = load(write(blocks={"seed": [0, 1]}, sequential={"max_blocks": 5}))
+    with pytest.raises(ConfigError, match="adds blocks by itself"):
+        study.with_more_blocks(1)
+
+
 def test_blocks_without_integers_have_no_further_replicates(write):
     study, _ = load(write(blocks={"seed": [0, 1], "split.labeled": [0.5, 0.25]}))
     with pytest.raises(
