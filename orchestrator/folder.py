@@ -1,7 +1,8 @@
 """The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
-    study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
+    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
+    mlflow.db  mlflow-artifacts/  optuna.journal
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
         stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
@@ -43,6 +44,8 @@ class StudyFolder:
         self.journal = self.path / "journal.jsonl"
         self.summary = self.path / "summary.json"
         self.report = self.path / "report.html"
+        self.exports = self.path / "report"
+        """For papers and programs: tables, figures, raw numbers."""
         self.provenance = self.path / "provenance.json"
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"

@@ -146,13 +146,34 @@ def train(
 
 
 def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Write report.html anew, from the study's folder alone; also while the study runs."""
+    """Write the report anew, from the study's folder alone; also while the study runs.
+
+    report.html, and in `report/` raw numbers as CSV; of an ablation also Markdown, a LaTeX table, and figures as SVG
+    and PDF.
+    """
     from orchestrator.folder import StudyFolder
-    from orchestrator.report import write_report
+    from orchestrator.report import write_exports, write_report
 
     folder = StudyFolder(study)
     folder.request()
-    console.print(Text(str(write_report(folder))), soft_wrap=True)
+    for path in (write_report(folder), *write_exports(folder)):
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def register(
+    study: Annotated[Path, typer.Argument(help="The folder of a search, or of a single run.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the model in the registry. Default: the study's name.", show_default=False)
+    ] = None,
+) -> None:
+    """Put a study's best checkpoint into MLflow's model registry, with its metrics and data. Once: the same checkpoint
+    keeps its version."""
+    from orchestrator import tracking
+    from orchestrator.folder import StudyFolder
+
+    folder = StudyFolder(study)
+    version = tracking.register(folder, name or folder.name)
+    console.print(Text(f"{name or folder.name}, version {version}"), soft_wrap=True)
 
 
 def ui(
@@ -181,7 +202,7 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
     from guidedmix_core import Preempted
-    from orchestrator.report import write_report
+    from orchestrator.report import write_exports, write_report
 
     try:
         yield
@@ -194,6 +215,7 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         )
         raise typer.Exit(143) from None
     write_report(folder)
+    write_exports(folder)
     for window in windows:
         window.catch_up()
 

@@ -306,11 +306,12 @@ def test_data_that_one_cell_lacks_is_refused_before_anything_is_written(folder: 
 
 def test_mlflow_has_cell_and_block_of_each_run(whole: StudyFolder) -> None:
     record = load_trials(whole)[5]
-    found = tags(record, {})
-    assert (found["guidedmix.cell"], found["guidedmix.block"]) == ("slow", "1")
+    found = tags(record, {}, {"slow": {"speed": "low"}})
+    assert (found["cell"], found["block"]) == ("slow", "1")
+    assert found["factor.speed"] == "low"
     assert run_name(record) == "slow · seed 1"
     assert not any(name.startswith("searched.") for name in found)
-    assert "tags.`guidedmix.cell`" in table_view(whole.request())["selectedColumns"]
+    assert "tags.`cell`" in table_view(whole.request())["selectedColumns"]
 
 
 def test_the_terminal_names_runs_by_cell_and_block(folder: StudyFolder) -> None:
