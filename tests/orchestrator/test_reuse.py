@@ -119,7 +119,7 @@ def test_terminal_and_mlflow_say_where_a_run_comes_from(first: StudyFolder, seco
     made(second, StudyConsole(Console(file=file, width=200)), **CELLS)
     (record,) = load_trials(second)
     assert file.getvalue().startswith("usual · seed 0: reused from first  mIoU ")
-    assert tags(record, {})["guidedmix.reused_from"] == "first"
+    assert tags(record, {}, {})["guidedmix.reused_from"] == "first"
     assert reused_words([record], second) == "1 run reused from first"
 
 
