@@ -297,6 +297,7 @@ def test_the_terminal_says_what_is_known_and_what_not(folder: StudyFolder) -> No
     said = terminal(folder)
     assert "plain is untuned: the search had 4 trials, the reference one." in said
     assert "gray was tuned, too: 3 trials, 4 in the search (3:00 min of training, 4:00 min in the search)." in said
+    assert "Its best trial has 80.0." in said
     assert "fresh runs: 3 blocks of seed" in said
     assert (
         "trial 3: 90.0 in the search, 80.0 on 3 fresh blocks; the gap is +10.0 (95 % interval +7.5 to +12.5). "
