@@ -78,6 +78,8 @@ def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
         found["guidedmix.block"] = str(record.block)
     elif record.role in ("trial", "tuning"):
         found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
+    if record.reused_from:
+        found["guidedmix.reused_from"] = record.reused_from
     if record.label:
         found["guidedmix.label"] = record.label
     if environment:

@@ -25,7 +25,12 @@ class Source(Protocol):
     """Made anew from the folder at each start. The caller journals each proposal as `asked` before its run begins."""
 
     def ask(self) -> Proposal | None:
-        """The next run, one that was interrupted first; None if there is no other."""
+        """The next run, one that was interrupted first; None if none can begin now."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is a run that can't begin before one that is out has gone on or ended."""
         ...
 
     def report(self, number: int, step: int, value: float) -> bool:

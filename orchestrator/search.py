@@ -96,6 +96,10 @@ class Search:
         self._study.enqueue_trial(encoded(self._parameters, point))
         return self._hand_out(self._study.ask(), Proposal(len(self._asked), point))
 
+    @property
+    def waits(self) -> bool:
+        return False
+
     def report(self, number: int, step: int, value: float) -> bool:
         """Whether the run should stop here. `value` is the first objective; a step reported twice counts once.
 

@@ -100,17 +100,10 @@ def check_space(study: SearchStudy, base: Tree) -> str:
 
 def check_run(base: Tree, changes: Mapping[str, Any], name: str, *sections: str) -> RunConfig:
     """The changed base, built. ConfigError says where in these sections of the study the wrong value stands."""
-    changed = override(base, changes, name)
-    places = dict.fromkeys(changes, name)
-    for place, origin in base.origins.items():
-        for section in sections:
-            path = place.removeprefix(f"{section}.")
-            if path != place and any(path == own or path.startswith(f"{own}.") for own in changes):
-                places[path] = origin
     try:
-        return build(Tree(changed.values, {**changed.origins, **places}), RunConfig)
-    except ConfigError as error:
-        raise ConfigError(f"{name} is no run:\n{error}") from None
+        return build(override(Tree(base.values, {}), changes, name))
+    except ConfigError:
+        return _check_with_places(base, changes, name, *sections)  # places cost more than the run: a file has thousands
 
 
 def check_conditions(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +145,20 @@ def refuse(problem: str, *place: str | int) -> NoReturn:
     """A ValidationError at a place below the validator that calls this, so that the message has file and line."""
     error = PydanticCustomError("value_error", "{error}", {"error": problem})
     raise ValidationError.from_exception_data("space", [InitErrorDetails(type=error, loc=place, input=None)])
+
+
+def _check_with_places(base: Tree, changes: Mapping[str, Any], name: str, *sections: str) -> RunConfig:
+    changed = override(base, changes, name)
+    places = dict.fromkeys(changes, name)
+    for place, origin in base.origins.items():
+        for section in sections:
+            path = place.removeprefix(f"{section}.")
+            if path != place and any(path == own or path.startswith(f"{own}.") for own in changes):
+                places[path] = origin
+    try:
+        return build(Tree(changed.values, {**changed.origins, **places}), RunConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{name} is no run:\n{error}") from None
 
 
 def _allowed(path: str, parameters: Parameters, below: tuple[str, ...]) -> dict[str, list[Any]]:

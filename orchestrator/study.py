@@ -29,6 +29,7 @@ from guidedmix_core import (
 )
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
 from orchestrator.distributions import Distribution
+from orchestrator.failures import Failures
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
@@ -86,6 +87,15 @@ class Tracking(Config):
     )
 
 
+class Budget(Config):
+    """What may still be spent on a study. `plan`, `tune` and `ablate` refuse to begin what would cost more, and what
+    has a limit and was never measured; null: no limit."""
+
+    gpu_hours: float | None = Field(None, ge=0)
+    cpu_hours: float | None = Field(None, ge=0, description="of runs that use no GPU: cores x hours")
+    price: float | None = Field(None, ge=0, description="in the currency of the cluster, whose file has the price")
+
+
 class Study(Config, ABC):
     """What every study asks for, and what an executor needs to know of it."""
 
@@ -101,6 +111,8 @@ class Study(Config, ABC):
     base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
     scaling: Scaling = Scaling()
+    budget: Budget = Budget()
+    failures: Failures = Failures()
     tracking: Tracking = Tracking()
 
     @property
@@ -269,6 +281,11 @@ def _assign(file: Tree, path: str, value: Any, model: type[Study]) -> Tree:
         return override(file, {path: value}, COMMAND_LINE)
     values = copy.deepcopy(file.values)
     inner = values.setdefault(section, {})
+    if isinstance(inner, list):  # of sections of paths
+        number, _, key = key.partition(".")
+        if not number.isdecimal() or int(number) >= len(inner) or not key:
+            raise ConfigError(f"{COMMAND_LINE}: {path}: {section} is a list; give {section}.0.PATH=…")
+        inner = inner[int(number)]
     if section in model.of_labels and "." in key:
         label, _, key = key.partition(".")
         inner = inner.setdefault(label, {})

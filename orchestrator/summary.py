@@ -2,61 +2,127 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import operator
+import os
+from collections import Counter
 from typing import Any
 
 from orchestrator.budgets import Budgets, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
 from orchestrator.confirmation import Confirmation, Winner, confirmation
-from orchestrator.folder import StudyFolder, write_json
-from orchestrator.results import ENDED, TrialRecord, best, load_trials, objectives_of
+from orchestrator.evidence import Evidence
+from orchestrator.factorial import FactorEffect, half_normal
+from orchestrator.folder import StudyFolder, plain, write_atomic
+from orchestrator.results import ENDED, Records, TrialRecord, best, objectives_of
 from orchestrator.stats import Estimate
 
 ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
-ROW = (*ROW, "mlflow_run_id", "cell", "block")
+ROW = (*ROW, "mlflow_run_id", "cell", "block", "reused_from")
 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:
     """The content of `summary.json`."""
-    request = folder.request()
-    records = asked_for(request, load_trials(folder))
-    goals = objectives_of(request)
-    states = [record.state for record in records]
-    winner = best(records, goals[0])
-    summary = {
-        "study": folder.name,
-        "kind": request["kind"],
-        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
-        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
-        "trials": [_row(record) for record in records],
-        "best": None if winner is None else _row(winner),
-    }
-    if len(goals) > 1:
-        summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
-    if request["kind"] == "ablate":
-        summary |= _compared(compare(request, records))
-    if request.get("references"):
-        summary["budgets"] = _budgets(budgets(folder, request, records))
-    if request.get("confirm"):
-        summary["confirmation"] = _confirmed(confirmation(request, records))
-    return summary
+    return json.loads(Summary(folder).text())
 
 
 def write_summary(folder: StudyFolder) -> None:
-    write_json(folder.summary, summarize(folder))
+    Summary(folder).write()
+
+
+class Summary:
+    """Writes `summary.json` again and again, and makes anew only what has changed: a study may have 10,000 runs."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._records = Records(folder)
+        self._request: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
+        self._rows: dict[str, tuple[TrialRecord, str]] = {}
+        self._cells: tuple[list[TrialRecord], dict[str, Any], dict[str, Any]] = ([], {}, {})
+
+    def write(self) -> None:
+        write_atomic(self.folder.summary, self.text())
+
+    def text(self) -> str:
+        request = self._asked()
+        records = asked_for(request, self._records.load())
+        content = _overview(self.folder.name, request, records)
+        if request["kind"] == "ablate":
+            content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
+            content |= self._comparison(request, records)
+        if request.get("references"):
+            content["budgets"] = _budgets(budgets(self.folder, request, records))
+        if request.get("confirm"):
+            content["confirmation"] = _confirmed(confirmation(request, records))
+        rows = ",\n    ".join(self._row(record) for record in records)
+        text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+        return text.replace('"trials": []', f'"trials": [\n    {rows}\n  ]' if rows else '"trials": []', 1) + "\n"
+
+    def _asked(self) -> dict[str, Any]:
+        """The study's request, which `claim` replaces as a whole."""
+        try:
+            found = os.stat(self.folder.study_yaml)
+        except FileNotFoundError:
+            return self.folder.request()  # which says what is missing
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if stamp != self._request[0]:
+            self._request = (stamp, self.folder.request())
+        return self._request[1]
+
+    def _row(self, record: TrialRecord) -> str:
+        known, text = self._rows.get(record.fingerprint, (None, ""))
+        if known is not record:
+            text = json.dumps(plain(_row(record)), ensure_ascii=False, allow_nan=False)
+            self._rows[record.fingerprint] = (record, text)
+        return text
+
+    def _comparison(self, request: dict[str, Any], records: list[TrialRecord]) -> dict[str, Any]:
+        """Runs that have no end yet change nothing in it."""
+        ended = [record for record in records if record.state in ENDED]
+        known, asked, found = self._cells
+        is_known = asked is request and len(known) == len(ended) and all(map(operator.is_, known, ended))
+        if not is_known:
+            found = compared(compare(request, records))
+            self._cells = (ended, request, found)
+        return found
+
+
+def _overview(name: str, request: dict[str, Any], records: list[TrialRecord]) -> dict[str, Any]:
+    """All but the comparison, and without the trials' rows."""
+    goals = objectives_of(request)
+    states = [record.state for record in records]
+    winner = best(records, goals[0])
+    overview = {
+        "study": name,
+        "kind": request["kind"],
+        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
+        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
+        "trials": [],
+        "best": None if winner is None else _row(winner),
+    }
+    if len(goals) > 1:
+        overview["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
+    return overview
 
 
 def _row(record: TrialRecord) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(record).items() if key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
+    row = {key: getattr(record, key) for key in ROW}
+    noted = {"failure": record.failure, "adjusted": record.adjusted}
+    return {**row, **{key: value for key, value in noted.items() if value}}
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
-    """The cells; and the headroom, if there is a ceiling: null until both cells share a block."""
+def compared(comparison: Comparison) -> dict[str, Any]:
+    """The cells; the headroom, if there is a ceiling: null until both cells share a block; effects of a design."""
     found: dict[str, Any] = {"cells": [_cell(cell) for cell in comparison.cells]}
     if comparison.ceiling is not None:
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
+    if comparison.effects is not None:
+        found["effects"] = [_effect(effect) for effect in comparison.effects]
+        found["half_normal"] = [
+            {"quantile": place, "size": size, "factors": factors}
+            for place, size, factors in half_normal(comparison.effects)
+        ]
     return found
 
 
@@ -103,14 +169,44 @@ def _cell(cell: Cell) -> dict[str, Any]:
     value = cell.value
     return {
         "name": cell.name,
+        "levels": cell.levels,
         "changes": cell.changes,
         "n": 0 if value is None else value.n,
         "mean": value and value.mean,
         "sd": value and value.sd,
         "ci": value and value.interval,
-        "vs_reference": cell.versus and {"n": cell.versus.n, **_difference(cell.versus)},
+        "vs_reference": cell.evidence and _evidence(cell.evidence),
+        "verdict": cell.verdict,
+        "is_small": cell.is_small,
+        "star": cell.is_starred,
         "failed": cell.failed,
+        "failures": dict(Counter(cell.failures)),
+        "adjusted": len(cell.adjusted),
     }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    versus, effect = evidence.versus, evidence.effect
+    return {
+        "n": versus.n,
+        **_difference(versus),
+        "sd": versus.sd,
+        "basis": evidence.basis,
+        "p": evidence.p,
+        "p_adjusted": evidence.p_adjusted,
+        "p_smaller": evidence.p_smaller,
+        "p_smaller_adjusted": evidence.p_smaller_adjusted,
+        "p_sign_flip": evidence.p_sign_flip,
+        "p_signed_rank": evidence.p_signed_rank,
+        "effect_size": effect and {"hedges_g": effect.g, "ci": effect.interval},
+        "bootstrap": {"ci": evidence.bootstrap.interval, "absent": evidence.bootstrap.absent},
+        "decided_after": evidence.decided_after,
+    }
+
+
+def _effect(effect: FactorEffect) -> dict[str, Any]:
+    over = effect.estimate
+    return {"factors": effect.factors, "aliases": effect.aliases, "n": over.n, **_difference(over)}
 
 
 def _difference(versus: Estimate) -> dict[str, Any]:

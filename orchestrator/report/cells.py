@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import counted
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_value, parameter
-from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
+from orchestrator.stats import Estimate, estimate, paired
+from orchestrator.units import is_share
 
 MASKS = ("coverage", "precision", "recall", "target_accuracy", "plain_accuracy")
 DEEPEST = 0.5
@@ -109,7 +111,7 @@ def harmed(facts: Facts, comparison: Comparison) -> str:
 def spread_of(metric: str, versus: Estimate) -> str:
     """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
     points = " points" if is_share(metric) else ""
-    interval = f"{100 * COVERAGE:.0f} % interval {_interval(metric, versus)}, " if versus.interval else ""
+    interval = f"{100 * versus.coverage:g} % interval {_interval(metric, versus)}, " if versus.interval else ""
     return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
 
 
@@ -120,14 +122,14 @@ def _cell_row(cell: Cell, comparison: Comparison) -> CellRow:
         name=cell.name,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
-        n=str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
+        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),
         interval="" if cell.versus is None else _interval(metric, cell.versus),
         verdict=cell.verdict,
-        failed=str(cell.failed) if cell.failed else "",
+        failed=counted(cell.failures),
         time="–" if cell.seconds is None else duration(cell.seconds),
         is_ceiling=cell is comparison.ceiling,
     )

@@ -12,8 +12,9 @@ from orchestrator.report import svg
 from orchestrator.report.cells import spread_of
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import difference, is_share, metric_title, metric_value
+from orchestrator.report.wording import difference, metric_title, metric_value
 from orchestrator.stats import Estimate
+from orchestrator.units import is_share
 
 COLORS = (svg.BEST, svg.GREEN, svg.AMBER, "#8a5a9e", svg.PALE)
 """Of the best cells; the others are gray."""

@@ -14,7 +14,6 @@ from orchestrator.report.wording import (
     count,
     difference,
     duration,
-    is_share,
     listed,
     metric_title,
     metric_value,
@@ -22,6 +21,7 @@ from orchestrator.report.wording import (
     period,
 )
 from orchestrator.results import TrialRecord
+from orchestrator.units import is_share
 
 MOST_NAMED = 6
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))

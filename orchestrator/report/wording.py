@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-SHARES = {"miou", "iou", "accuracy", "coverage", "precision", "recall", "target_accuracy", "plain_accuracy"}
-"""Metrics that are shares of one, written in percent."""
+from orchestrator.units import is_share
+
 TITLES = {
     "val/miou": "mIoU",
     "val/accuracy": "pixel accuracy",
@@ -17,10 +17,6 @@ TITLES = {
     "train/loss": "training loss",
 }
 TITLES |= {f"pseudo/{name}": f"mask {name}" for name in ("coverage", "precision", "recall")}
-
-
-def is_share(metric: str) -> bool:
-    return any(part in SHARES for part in metric.split("/"))
 
 
 def metric_title(metric: str) -> str:

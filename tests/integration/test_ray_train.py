@@ -18,7 +18,10 @@ from orchestrator.study import Objective, SearchStudy
 from orchestrator.trial import run_trial
 from tests.runs import small_run, small_tree
 
-pytestmark = pytest.mark.timeout(900)  # a group of workers starts slowly on a busy machine
+pytestmark = [
+    pytest.mark.timeout(900),  # a group of workers starts slowly on a busy machine
+    pytest.mark.xdist_group("ray"),  # one Ray at a time
+]
 
 RUN = {
     "segmentor.norm": "none",  # a worker's BatchNorm sees its own part of the batch

@@ -341,7 +341,10 @@ def confirm(**changes: Any) -> dict[str, Any]:
         (confirm(blocks={"seed": [1, 1]}), "confirm.blocks: 0 and 1 are the same runs"),
         (confirm(blocks={"seed": [1, 2], "split.seed": [1]}), "confirm.blocks.split.seed: 1 values, seed has 2"),
         (confirm(blocks={"seed": ["many"]}), 'seed="many": expected an integer'),
-        (confirm(blocks={"augment.flip": [0.5]}), "the search varies augment.flip; one of them has to leave it alone"),
+        (
+            confirm(blocks={"augment.flip": [0.5]}),
+            "augment.flip varies from block to block; the search can't change augment.flip as well",
+        ),
         (confirm(blocks={}), "confirm.blocks"),
         (confirm(against=["plane"]), "confirm.against.0: no reference 'plane'; did you mean 'plain'?"),
         (confirm(against=["plain", "plain"]), "confirm.against.1: 'plain' is given twice"),
@@ -352,7 +355,7 @@ def confirm(**changes: Any) -> dict[str, Any]:
         ),
         (
             {"references": {"plain": {"seed": 3}}},
-            "confirm.blocks.seed: the reference 'plain' varies seed; one of them has to leave it alone",
+            "confirm.blocks.seed: seed varies from block to block; the reference 'plain' can't change seed as well",
         ),
         (
             {"reference_parameters": {"grey": TUNED["reference_parameters"]["gray"]}},
@@ -361,7 +364,7 @@ def confirm(**changes: Any) -> dict[str, Any]:
         ({"reference_parameters": {"gray": {}}}, "reference_parameters.gray: no parameter"),
         (
             {"reference_parameters": {"gray": {"augment.gray": {"choice": [0.1, 0.2]}}}},
-            "references.gray varies augment.gray; one of them has to leave it alone",
+            "references.gray gives augment.gray; a parameter is what the reference leaves open",
         ),
         (
             {"reference_parameters": {"gray": {"optim.lr": {"log": [0.1, 1.0]}}}},
