@@ -32,9 +32,9 @@ class Config(BaseModel):
         if not isinstance(values, Mapping):
             return values
         filled = dict(values)
-        for name, field in cls.model_fields.items():
-            if isinstance(default := field.default, Config) and isinstance(given := values.get(name), Mapping):
-                filled[name] = {**{own: getattr(default, own) for own in default.model_fields_set}, **given}
+        for name, default in _defaults_with_fields(cls):
+            if isinstance(given := values.get(name), Mapping):
+                filled[name] = {**default, **given}
         return filled
 
 
@@ -65,6 +65,14 @@ class Component(Config):
             return handler(schema)
         in_short = {"enum": list(names(cls.family)), "description": "in short for {name: …}"}
         return {"anyOf": [*(_named_schema(name, find(cls.family, name)) for name in names(cls.family)), in_short]}
+
+
+@cache
+def _defaults_with_fields(config: type[Config]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Of each section with a default of its own: what that one sets."""
+    defaults = ((name, field.default) for name, field in config.model_fields.items())
+    given = ((name, default, default.model_fields_set) for name, default in defaults if isinstance(default, Config))
+    return tuple((name, {own: getattr(default, own) for own in sorted(fields)}) for name, default, fields in given)
 
 
 @cache

@@ -151,7 +151,7 @@ class AblationStudy(Study):
     def runs(self, base: Tree) -> list[CellRun]:
         """Block by block, in each the reference first, then as in the file: a study cut short is still paired.
 
-        ConfigError names the first that is no run.
+        Built once for a base: the list is everybody's. ConfigError names the first that is no run.
         """
         return self.resolved(base).runs
 

@@ -9,13 +9,34 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
 from orchestrator.ablation import AblationStudy
-from orchestrator.study import load_study
+from orchestrator.study import SearchStudy, load_study
 
 
 def known_files() -> list[str]:
     """The names of all runs, searches and ablations that can be used here, such as `base/guidedmix`."""
     found = {f"{file.parent.name}/{file.stem}" for folder in search_spaces() for file in folder.glob("*/*.yaml")}
     return sorted(found)
+
+
+def study_model(name: str) -> type[AblationStudy] | type[SearchStudy]:
+    """Whether a file is an ablation or a search. ConfigError if it is neither, or if the name is that of both."""
+    named = {model: path for model in (AblationStudy, SearchStudy) if (path := _found(name, model.shelf))}
+    paths = dict.fromkeys(named.values())
+    if len(paths) > 1:
+        raise ConfigError(f"{name!r} names an ablation and a search; give ablation/{name} or search/{name}")
+    keys = read_yaml(next(iter(paths), None) or _path(name)).values
+    if "parameters" in keys:
+        return SearchStudy
+    if "reference" in keys:
+        return AblationStudy
+    raise ConfigError(f"{name}: neither an ablation nor a search: it has no `reference` and no `parameters`")
+
+
+def _found(name: str, shelf: str) -> Path | None:
+    try:
+        return resolve(name, shelf)
+    except ConfigError:
+        return None
 
 
 def check_file(name: str) -> str:

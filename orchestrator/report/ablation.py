@@ -8,16 +8,20 @@ import yaml
 
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.failures import adjustment_words, counted
 from orchestrator.notes import notes
-from orchestrator.report import panels, tables
+from orchestrator.report import gallery, panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
+from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
+from orchestrator.report.mask_charts import mask_charts
+from orchestrator.report.paper import factors_of, unfinished
 from orchestrator.report.summary import Tile, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
 from orchestrator.reuse import reused_words
-from orchestrator.stats import Estimate
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -28,6 +32,8 @@ def context(facts: Facts) -> dict[str, Any]:
     """What `ablation.html.j2` shows."""
     comparison = compare(facts.request, facts.records)
     shown = _pair(facts, comparison)
+    pictures = gallery.chosen(*(facts.home(run) for _, run in reversed(shown))) if len(shown) == 2 else None
+    stems = None if pictures is None else [picture.stem for picture in pictures]
     legend = panels.legend(facts, shown[0][1] if shown else None)
     goal = facts.goal
     return {
@@ -36,23 +42,34 @@ def context(facts: Facts) -> dict[str, Any]:
         "when": when(facts),
         "tiles": _tiles(facts, comparison),
         "sentences": _sentences(comparison),
-        "flags": _flags(facts, comparison),
+        "flags": [*filter(None, [unfinished(facts, comparison)]), *_flags(facts, comparison)],
         "part": facts.request["run"]["evaluate"]["part"],
         "request": _request(facts, comparison),
         "comparison": comparison,
         "coverage": f"{100 * comparison.analysis.interval:g} %",
         "notes": notes(comparison),
         "unit": metric_unit(goal.metric),
-        "cells": cell_rows(comparison),
+        "factors": factors_of(facts.request),
+        "cells": cell_rows(comparison, facts.request),
+        "columns": shown_cells(comparison),
+        "devices": tables.devices(facts),
+        "effects": effect_rows(comparison),
+        "half_normal": half_normal_chart(comparison),
+        "interactions": interaction_charts(comparison, facts.request),
         "any_failed": any(cell.failed for cell in comparison.cells),
         "plot": difference_plot(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),
+        "mask_charts": mask_charts(comparison, cell_colors(comparison)),
+        "colors": cell_colors(comparison),
         "classes": class_rows(facts, comparison, legend),
-        "panel_rows": panels.rows_of(facts, shown) if shown else [],
+        "panel_rows": panels.rows_of(facts, shown, stems) if shown else [],
+        "panel_titles": [picture.why for picture in pictures or ()],
+        "rule": gallery.RULE,
+        "panel_block": shown[0][1].block if shown else None,
         "legend": legend,
         "failures": tables.failures(facts),
-        "provenance": tables.provenance(facts),
+        "provenance": [*tables.provenance(facts), *tables.provenance_of_runs(facts)],
         "packages": tables.all_packages(facts),
         "config": yaml.safe_dump(facts.request["run"], sort_keys=False, allow_unicode=True),
         "config_title": "Configuration of the base run",
@@ -126,11 +143,20 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         said.append(text)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
-        counted = listed(f"{cell.name} ({len(cell.complete)})" for cell in short)
+        numbers = listed(
+            f"{cell.name} ({len(cell.complete)}{f'; {counted(cell.failures)}' if cell.failed else ''})"
+            for cell in short
+        )
         said.append(
-            f"Fewer than {comparison.blocks} complete runs: {counted}. Differences are taken over the blocks that both "
+            f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
+    said += [
+        f"{run.label}†: {adjustment_words(run.adjusted)}."
+        for cell in comparison.cells
+        for run in cell.adjusted
+        if run.adjusted is not None
+    ]
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}
@@ -174,19 +200,10 @@ def _gap(cell: Cell, comparison: Comparison) -> str:
 
 def _pair(facts: Facts, comparison: Comparison) -> list[tuple[str, TrialRecord]]:
     """Reference and best mean cell in the first block that both have with pictures."""
-    rivals = [cell for cell in comparison.cells if cell is not comparison.ceiling and cell is not comparison.reference]
-
-    def place(cell: Cell) -> float:
-        return facts.sign * _mean(cell.value)
-
-    for cell in sorted((cell for cell in rivals if cell.value is not None), key=place, reverse=True):
+    for cell in best_cells(comparison):
         for block, run in cell.complete.items():
             other = comparison.reference.complete.get(block)
             if other is not None and facts.home(run).panels.exists():
                 return [(comparison.reference.name, other), (cell.name, run)]
     alone = [run for run in comparison.reference.complete.values() if facts.home(run).panels.exists()]
     return [(comparison.reference.name, alone[0])] if alone else []
-
-
-def _mean(value: Estimate | None) -> float:
-    return 0.0 if value is None else value.mean

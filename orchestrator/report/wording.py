@@ -19,6 +19,9 @@ TITLES = {
 TITLES |= {f"pseudo/{name}": f"mask {name}" for name in ("coverage", "precision", "recall")}
 
 
+MOST_LISTED = 24
+
+
 def metric_title(metric: str) -> str:
     return TITLES.get(metric, metric)
 
@@ -95,8 +98,10 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """`a, b and c`."""
+    """`a, b and c`; of very many the first ones, and how many there are besides."""
     *head, last = words
+    if len(head) >= MOST_LISTED:
+        head, last = head[:MOST_LISTED], f"{len(head) + 1 - MOST_LISTED} more"
     return f"{', '.join(head)} and {last}" if head else last
 
 

@@ -73,8 +73,16 @@ def test_more_seeds_are_trained_once_and_the_file_stays_as_it_is(call, capfd: py
 
 
 def test_an_ablation_of_nothing_but_failures_exits_with_1(call, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30") == 1
+    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30 failures.stop_after=9") == 1
     assert "no run ended well" in capfd.readouterr().err
+
+
+def test_an_ablation_whose_first_runs_fail_alike_exits_with_2_and_says_what_to_do(call, capfd) -> None:
+    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30") == 2
+    said = capfd.readouterr().err
+    assert "the first 3 runs of the study all failed alike (diverged: the loss is not finite" in said
+    assert "traceback.txt; lower optim.lr" in said
+    assert "--retry-failed" in said
 
 
 @pytest.mark.parametrize(

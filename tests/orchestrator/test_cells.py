@@ -276,7 +276,10 @@ def test_a_reference_that_fails_of_a_bug_in_the_first_block_ends_the_study_each_
 
     monkeypatch.setattr(trial_module, "train", broken)
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"the reference 'usual · seed 0' failed.*bug.*remove .* to run it again"):
+        with pytest.raises(
+            ConfigError,
+            match=r"the reference 'usual · seed 0' failed.*bug.*with --retry-failed it runs what failed again",
+        ):
             made(folder)
     assert [record.state for record in load_trials(folder)] == ["failed"]
 
@@ -303,11 +306,12 @@ def test_data_that_one_cell_lacks_is_refused_before_anything_is_written(folder: 
 
 def test_mlflow_has_cell_and_block_of_each_run(whole: StudyFolder) -> None:
     record = load_trials(whole)[5]
-    found = tags(record, {})
-    assert (found["guidedmix.cell"], found["guidedmix.block"]) == ("slow", "1")
+    found = tags(record, {}, {"slow": {"speed": "low"}})
+    assert (found["cell"], found["block"]) == ("slow", "1")
+    assert found["factor.speed"] == "low"
     assert run_name(record) == "slow · seed 1"
     assert not any(name.startswith("searched.") for name in found)
-    assert "tags.`guidedmix.cell`" in table_view(whole.request())["selectedColumns"]
+    assert "tags.`cell`" in table_view(whole.request())["selectedColumns"]
 
 
 def test_the_terminal_names_runs_by_cell_and_block(folder: StudyFolder) -> None:
@@ -354,7 +358,7 @@ def test_the_table_calls_better_only_what_excludes_zero(whole: StudyFolder) -> N
 def test_the_table_marks_what_failed_and_what_is_missing(finished: StudyFolder) -> None:
     made(finished, cells={**CELLS, "hopeless": HOPELESS})
     row = shown(cells_table(compared(finished))).splitlines()[4]
-    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared", "2"]
+    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared", "2 diverged"]
 
 
 def test_the_table_says_over_how_many_blocks_a_difference_is_taken(finished: StudyFolder) -> None:

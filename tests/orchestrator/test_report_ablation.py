@@ -69,18 +69,18 @@ def test_too_little_headroom_is_flagged(tmp_path):
 
 
 def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
-    _, comparison = comparison_of(study)
-    rows = cell_rows(comparison)
+    facts, comparison = comparison_of(study)
+    rows = cell_rows(comparison, facts.request)
     assert [row.name for row in rows] == list(CELLS)
     unstable = rows[-1]
-    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2", "36.0", True)
+    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2 diverged", "36.0", True)
     assert [row.kind for row in rows] == ["reference", "is-better", "is-better", "open", "open"]
     assert rows[2].changes == "method.name = mean_teacher, method.threshold = 0.8"
 
 
 def test_two_of_four_blocks_and_failures_are_said(html):
     shown = words(html)
-    assert "Fewer than 4 complete runs: unstable (2)." in shown
+    assert "Fewer than 4 complete runs: unstable (2; 2 diverged)." in shown
     assert "unstable · seed 1 diverged step 731" in shown
     assert "20 of 20 runs 18 complete, 2 failed" in shown
 
@@ -100,8 +100,8 @@ def test_equal_cells_are_told_and_shown_twice(tmp_path):
     change_request(path, runs={**request["runs"], "guidedmix": request["runs"]["supervised"]})
     html = written(path)
     assert "guidedmix is the same configuration as supervised." in words(html)
-    _, comparison = comparison_of(path)
-    assert [row.mean for row in cell_rows(comparison)].count("47.6") == 2
+    facts, comparison = comparison_of(path)
+    assert [row.mean for row in cell_rows(comparison, facts.request)].count("47.6") == 2
 
 
 def test_runs_that_are_not_asked_for_any_more_are_counted_and_not_shown(tmp_path):
