@@ -27,6 +27,6 @@ class OneAtATime(Design):
     def facts(self, factors: Factors) -> list[str]:
         around = ", ".join(f"{factor}={level}" for factor, level in self.center.items()) or "full"
         return [
-            f"one_at_a_time: every level of {len(factors)} factors around {around}. An effect holds at that center; "
+            f"one_at_a_time: every level of {', '.join(factors)} around {around}. An effect holds at that center; "
             "interactions can't be told."
         ]
