@@ -1,16 +1,18 @@
 """The front door of the training core: the only names that others import."""
 
+from guidedmix_core.building import sees_batches
 from guidedmix_core.checkpoint import Checkpoints
-from guidedmix_core.components import Config, find, names
+from guidedmix_core.components import Component, Config, find, names
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes, Dataset, Part, Record
-from guidedmix_core.errors import ConfigError, TrialFailed, nearest
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.loaders import open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
+from guidedmix_core.probing import Cost, probe
 from guidedmix_core.reports import Report, Reporter, Result, StageReport
-from guidedmix_core.schema import build, dump, explain, fingerprint, flatten, json_schema
+from guidedmix_core.schema import build, digest, dump, explain, fingerprint, flatten, json_schema
 from guidedmix_core.sources import (
     override,
     parse,
@@ -21,28 +23,35 @@ from guidedmix_core.sources import (
     resolve,
     search_spaces,
 )
+from guidedmix_core.stage_folder import StageFolder
+from guidedmix_core.stages import lineage
 from guidedmix_core.trainer import train
 from guidedmix_core.trees import Tree
 
 __all__ = [
     "Checkpoints",
     "Classes",
+    "Component",
     "Config",
     "ConfigError",
+    "Cost",
     "Dataset",
     "Panel",
     "Part",
+    "Preempted",
     "Record",
     "Report",
     "Reporter",
     "Result",
     "RunConfig",
     "Size",
+    "StageFolder",
     "StageReport",
     "Tree",
     "TrialFailed",
     "Tuple",
     "build",
+    "digest",
     "dump",
     "evaluate_checkpoint",
     "explain",
@@ -50,6 +59,7 @@ __all__ = [
     "fingerprint",
     "flatten",
     "json_schema",
+    "lineage",
     "names",
     "nearest",
     "open_data",
@@ -60,9 +70,11 @@ __all__ = [
     "parse_changes",
     "parse_value",
     "predict",
+    "probe",
     "read_run",
     "read_yaml",
     "resolve",
     "search_spaces",
+    "sees_batches",
     "train",
 ]

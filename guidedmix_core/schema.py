@@ -39,7 +39,12 @@ def flatten(config: Config) -> dict[str, Any]:
 
 def fingerprint(config: Config) -> str:
     """16 hexadecimal digits that stand for the whole tree, the seed included."""
-    return hashlib.sha256(json.dumps(dump(config), sort_keys=True).encode()).hexdigest()[:16]
+    return digest(dump(config))
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """The fingerprint of what `dump` gave."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def explain(tree: Tree, config: Config) -> list[tuple[str, Any, str]]:

@@ -56,9 +56,17 @@ class Passing:
 Train = Callable[[RunConfig, Start, Checkpoints, Reporter, Passing], tuple[Result, SegmentationNetwork]]
 
 
+def lineage(config: RunConfig) -> str:
+    """16 hexadecimal digits for the tree that leads to a run's weights, however the run is judged. No data is read.
+
+    The content of the stage's `stage.yaml` has the same.
+    """
+    return fingerprint(_unjudged(config))
+
+
 def address(config: RunConfig, data: RunData) -> str:
     """16 hexadecimal digits for all that leads to a run's weights: its tree and its data, not how it is judged."""
-    return hashlib.sha256(f"{fingerprint(_unjudged(config))} {data.trained_on}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{lineage(config)} {data.trained_on}".encode()).hexdigest()[:16]
 
 
 def run_stages(config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train) -> Start:
@@ -148,7 +156,8 @@ class _Chain:
         with self._locked(i - 1):
             if (masks := self._stored(folder.pseudo(ask))) is not None:
                 return masks
-            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier)
+            alive = self.reporter.alive
+            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier, alive)
 
     def _stored(self, folder: Path) -> ArrayCache | None:
         return ArrayCache(folder) if self.place.agree(opened(folder) is not None) else None
@@ -163,7 +172,7 @@ class _Chain:
             self._tell(i, "waits")
             log.warning("%s: another process works on it; waiting until it has done, or died", folder.path)
             while not self._acquired(lock, PATIENCE):
-                pass
+                self.reporter.alive()
         try:
             yield
         finally:
@@ -218,6 +227,12 @@ class _StageReporter:
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.reporter.progress(step, steps, losses)
+
+    def alive(self) -> None:
+        self.reporter.alive()
+
+    def leaves(self) -> bool:
+        return self.reporter.leaves()
 
     def evaluated(self, report: Report) -> bool:
         self.folder.note(report.step, report.metrics)

@@ -19,8 +19,8 @@ from guidedmix_core.batch import Batch, StepLosses
 from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
-from guidedmix_core.errors import ConfigError, TrialFailed
-from guidedmix_core.evaluation import Evaluation, draw_panels, evaluate, pseudo_quality
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
+from guidedmix_core.evaluation import Evaluation, Predictor, draw_panels, evaluate, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
@@ -57,31 +57,32 @@ def train(
     """Train until the last step, or until the reporter asks to stop; go on from the last checkpoint if there is one.
 
     `stages` is the folder where the stages of runs are kept and shared; None: beside the checkpoints, for this run.
-    ConfigError for wrong data or a foreign checkpoint; TrialFailed when the run diverges.
+    ConfigError for wrong data or a foreign checkpoint; TrialFailed when the run diverges; Preempted when the reporter
+    leaves.
     """
     place = Place.here(device)
     parts = place.world * config.train.accumulate
     for name in ("batch_size", "unlabeled_batch_size"):
         if (size := getattr(config.train, name)) % parts:
             raise ConfigError(f"train.{name}={size}: expected a multiple of workers x accumulate = {parts}")
-    with _exactness(config, place):
+    with exactness(config, place):
         data, start = open_data(config), Start()
         has_begun = place.agree(checkpoints.last.exists())
         if config.stages and (not has_begun or config.method.stored_masks() is not None):
             root = stages or checkpoints.folder / "stages"
-            start = run_stages(config, data, root, place, reporter, partial(_train_stage, place))
-        return _Run(config, place, reporter, checkpoints, data.relabeled(start.masks), start).go()
+            start = run_stages(config, data, root, place, reporter, partial(train_stage, place))
+        return Run(config, place, reporter, checkpoints, data.relabeled(start.masks), start).go()
 
 
-def _train_stage(
+def train_stage(
     place: Place, config: RunConfig, start: Start, checkpoints: Checkpoints, reporter: Reporter, passing: Passing
 ) -> tuple[Result, SegmentationNetwork]:
     data = open_data(config).relabeled(start.masks)
-    run = _Run(config, place, reporter, checkpoints, data, start, passing)
+    run = Run(config, place, reporter, checkpoints, data, start, passing)
     return run.go(), config.method.result(run.nets)
 
 
-class _Run:
+class Run:
     """The state of a run between its calls."""
 
     def __init__(
@@ -107,7 +108,7 @@ class _Run:
         self.players = self.method.players(self.nets, config.optim)
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
-        self.step = 0
+        self.step = self.reported = 0
         self.step_module: nn.Module = Step(self.method, self.nets)
         if place.world > 1:  # buffers are the method's own; weights are equal because gradients are
             self.step_module = DistributedDataParallel(
@@ -121,12 +122,12 @@ class _Run:
         self.stage_seconds = start.seconds
 
     def go(self) -> Result:
-        self._begin()
+        self.begin()
         steps, every = self.config.train.steps, self.config.evaluate.every
         stop, judged, values = False, None, {}
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
-            self._train_step()
+            self.train_step()
             is_judged = self.step % every == 0 or self.step == steps
             if is_judged or self.step % self.passing.every == 0:
                 metrics = self._read_sums(since, time.perf_counter() - started)
@@ -135,16 +136,18 @@ class _Run:
                 self.last_metrics = {**metrics, **values, **self._times()}
                 stop = self._report(Report(self.step, self.last_metrics))
                 since, started = self.step, time.perf_counter()
+            if self.step < steps and not stop and self.reporter.leaves():
+                self._leave(time.perf_counter() - started)
         if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
             judged, values = self._evaluate()
         with torch.no_grad():
-            predictor = self.method.predictor(self.nets.eval())
-            panels = draw_panels(predictor, self.data.panels(self.place.device), self.config)
+            self.nets.eval()
+            panels = draw_panels(self._predictor(), self.data.panels(self.place.device), self.config)
         metrics, stopped = {**self.last_metrics, **values}, self.step < steps
         end = (judged.ids, judged.counts, panels)
         return Result(self.step, steps, metrics, self.best, stopped, self.seconds, *end)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         state = self.checkpoints.load_last(self.config, self.place.device)
         if state is None:
             self.nets.train()
@@ -156,9 +159,11 @@ class _Run:
             player.load_state_dict(state["players"][name])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
         self.stage_seconds = self.last_metrics.get("time/stage_seconds", 0.0)
-        self.best = Report(**state["best"])
+        self.best, self.reported = Report(**state["best"]), self.step
+        if unreported := state.get("unreported"):
+            self.reported, self.sums, self.first_bad = (unreported[key] for key in ("since", "sums", "first_bad"))
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
         config, place, accumulate = self.config, self.place, self.config.train.accumulate
         self.nets.train()
         self._set_lr()
@@ -166,10 +171,10 @@ class _Run:
             player.zero_grad(set_to_none=True)
         for micro in range(accumulate):
             part = place.rank * accumulate + micro
-            at = self._at(part)
+            at = self.at(part)
             batch = self.stream.batch(at.before + at.step, part)
             with self._gradients_stay_here(micro < accumulate - 1):
-                with at.ambient("dropout", place.device), self._autocast():
+                with at.ambient("dropout", place.device), self.autocast():
                     total, losses = self.step_module(batch, at)
                 (total / accumulate).backward()
             self._add_to_sums(total, losses)
@@ -179,13 +184,13 @@ class _Run:
                 nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
-            self.method.after_step(self.nets, self._at(place.rank * accumulate))
+            self.method.after_step(self.nets, self.at(place.rank * accumulate))
         self.step += 1
         if place.rank == 0 and (snapshot := self.passing.snapshots.get(self.step)):
             save_weights(snapshot, self.method.result(self.nets))
         self.reporter.progress(self.step, config.train.steps, self.last_losses)
 
-    def _at(self, part: int = 0) -> At:
+    def at(self, part: int = 0) -> At:
         return At(self.config.seed, self.step, self.config.train.steps, part, self.config.steps_before)
 
     def _gradients_stay_here(self, until_later: bool) -> AbstractContextManager[None]:
@@ -200,7 +205,7 @@ class _Run:
                 if "initial_lr" in group:
                     group["lr"] = group["initial_lr"] * factor
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
     def _add_to_sums(self, total: Tensor, losses: StepLosses) -> None:
@@ -226,12 +231,21 @@ class _Run:
     def _evaluate(self) -> tuple[Evaluation, dict[str, float]]:
         place = self.place
         self.nets.eval()
-        with torch.no_grad(), self._autocast():
-            judged = evaluate(
-                self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world
-            )
-            pseudo = pseudo_quality(self.method, self.nets, self.data, self._at(), place.device)
+        with torch.no_grad(), self.autocast():
+            judged = evaluate(self._predictor(), self.config, self.data, place.device, place.rank, place.world)
+            self.reporter.alive()
+            pseudo = pseudo_quality(self.method, self.nets, self.data, self.at(), place.device)
         return judged, {**evaluation_metrics(judged.counts, self.data.classes.names), **pseudo}
+
+    def _predictor(self) -> Predictor:
+        """Each prediction is heard of: between two steps, judging takes longest."""
+        predict = self.method.predictor(self.nets)
+
+        def heard(image: Tensor) -> Tensor:
+            self.reporter.alive()
+            return predict(image)
+
+        return heard
 
     def _times(self) -> dict[str, float]:
         """The run's own seconds, and what its stages took, here or elsewhere."""
@@ -240,7 +254,7 @@ class _Run:
 
     def _report(self, report: Report) -> bool:
         """Checkpoint first, then tell; all workers follow the first one's answer."""
-        stop = False
+        stop, self.reported = False, report.step
         is_best = "val/miou" in report.metrics and (
             not self.best.metrics or not report.metrics["val/miou"] <= self.best.metrics["val/miou"]
         )
@@ -253,6 +267,15 @@ class _Run:
             stop = self.reporter.evaluated(report)
         return self.place.agree(stop) and self.step < self.config.train.steps
 
+    def _leave(self, seconds: float) -> None:
+        """Alone: the first worker writes the checkpoint, and the others end with it. The next report will be that of a
+        run which never left."""
+        self.seconds += seconds
+        unreported = {"since": self.reported, "sums": self.sums, "first_bad": self.first_bad}
+        state = self._state(Report(self.step, {**self.last_metrics, **self._times()}))
+        self.checkpoints.save_last(self.config, {**state, "unreported": unreported})
+        raise Preempted(f"left at step {self.step} of {self.config.train.steps}")
+
     def _state(self, report: Report) -> dict[str, Any]:
         players = {name: player.state_dict() for name, player in self.players.items()}
         rest = {"seconds": self.seconds, "metrics": report.metrics, "best": asdict(self.best)}
@@ -260,7 +283,7 @@ class _Run:
 
 
 @contextmanager
-def _exactness(config: RunConfig, place: Place) -> Iterator[None]:
+def exactness(config: RunConfig, place: Place) -> Iterator[None]:
     """Deterministic kernels while the run lasts, if it asks for them."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark

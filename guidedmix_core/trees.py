@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,10 @@ OWN = {"method": "method", "steps": "train.steps"}
 
 @dataclass(frozen=True)
 class Tree:
-    """Nested plain values, and where each was given: dotted path to `file:line` or the words of the change."""
+    """Nested plain values, and where each was given: dotted path to `file:line` or the words of the change.
+
+    Trees share the sections that they have in common, so nobody writes into one.
+    """
 
     values: dict[str, Any]
     origins: dict[str, str]
@@ -34,7 +36,7 @@ def overlay(under: Tree, over: Tree) -> Tree:
     """`over` laid on `under`, section by section; a list as a whole, or its items by number. Where it names another
     component, the old one's fields go: the new one starts from its defaults."""
     origins = dict(under.origins)
-    values = _merge(copy.deepcopy(under.values), over.values, "", origins)
+    values = _merge(under.values, over.values, "", origins)
     return Tree(values, {**origins, **over.origins})
 
 
@@ -89,14 +91,14 @@ def _is_in(path: str, section: str) -> bool:
     return f"{path}.".startswith(f"{section}.")
 
 
-def _merge(under: dict[str, Any], over: Mapping[str, Any], path: str, origins: dict[str, str]) -> dict[str, Any]:
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any], path: str, origins: dict[str, str]) -> dict[str, Any]:
+    merged = dict(under)
     if "name" in over and "name" in under and over["name"] != under["name"]:
-        under = {}
-        for place in [place for place in origins if place.startswith(f"{path}.")]:
-            del origins[place]
+        merged = {}
+        _forget_below(path, origins)
     for key, value in over.items():
-        under[key] = _laid(under.get(key), value, f"{path}.{key}".lstrip("."), origins)
-    return under
+        merged[key] = _laid(merged.get(key), value, f"{path}.{key}".lstrip("."), origins)
+    return merged
 
 
 def _laid(old: Any, new: Any, path: str, origins: dict[str, str]) -> Any:
@@ -108,11 +110,17 @@ def _laid(old: Any, new: Any, path: str, origins: dict[str, str]) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
         return _merge(old, new, path, origins)
     if isinstance(old, list) and isinstance(new, dict):
+        old = list(old)
         for number, item in new.items():
             if not str(number).isdecimal() or int(number) >= len(old):
                 raise ConfigError(f"{path}.{number}: no such item; {path} has {len(old)}, the first is {path}.0")
             old[int(number)] = _laid(old[int(number)], item, f"{path}.{number}", origins)
         return old
-    for place in [place for place in origins if place.startswith(f"{path}.")]:
+    _forget_below(path, origins)
+    return new
+
+
+def _forget_below(path: str, origins: dict[str, str]) -> None:
+    above = f"{path}."
+    for place in [place for place in origins if place.startswith(above)]:
         del origins[place]
-    return copy.deepcopy(new)

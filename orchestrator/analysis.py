@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
 from guidedmix_core import Config
+from orchestrator.blocks import continued
+from orchestrator.space import refuse
+from orchestrator.units import is_share
 
+SMALLEST_MARGIN = 0.01
+"""Points of a share. Who asks for less has written a share: 0.003."""
 Correction = Literal["holm", "bh", "none"]
 
 
@@ -51,3 +57,25 @@ class Sequential(Config):
         description="of a cell, the listed ones included. Those beyond the list go on from the largest number of each "
         "path, such as seed and split.seed",
     )
+
+
+def check_analysis(
+    analysis: Analysis, sequential: Sequential | None, metric: str, listed: Sequence[Mapping[str, Any]]
+) -> None:
+    """Refuses a margin that was given as a share, and blocks that looks can't begin or go on with."""
+    margin = analysis.margin
+    if margin is not None and is_share(metric) and margin < SMALLEST_MARGIN:
+        refuse(f"{margin} points of {metric}; 0.3 is 0.3 points, a share of 0.003", "analysis", "margin")
+    if sequential is None:
+        return
+    most = sequential.max_blocks
+    if not 2 <= len(listed) <= most:
+        refuse(f"expected 2 to max_blocks={most} listed ones before the first look, not {len(listed)}", "blocks")
+    try:
+        continued(listed, most)
+    except ValueError as error:
+        path, value = error.args
+        refuse(
+            f"{value!r} has no next one; list {most} values, as many as max_blocks, or whole numbers only",
+            *("blocks", path),
+        )

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.console import duration, short
+from orchestrator.failures import counted
 from orchestrator.stats import Estimate
 from orchestrator.units import show
 
@@ -31,7 +32,7 @@ def cells_table(comparison: Comparison) -> Table:
     }
     columns |= {"decided": "left"} if comparison.looks else {}
     columns |= {"time a run": "right"}
-    columns |= {"failed": "right"} if any(cell.failed for cell in comparison.cells) else {}
+    columns |= {"failed": "left"} if any(cell.failed for cell in comparison.cells) else {}
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name, justify in columns.items():
         table.add_column(name, justify=justify, no_wrap=True)
@@ -85,14 +86,14 @@ def _row(cell: Cell, comparison: Comparison) -> dict[str, str]:
         decided = "open" if is_open else "" if after is None else f"after {after}"
     return {
         "cell": cell.name,
-        "n": str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
+        "n": (str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         "mean": _mean(metric, cell.value),
         "difference": gap,
         "p": p,
         "": _verdict(cell, comparison),
         "decided": decided,
         "time a run": "" if cell.seconds is None else duration(cell.seconds),
-        "failed": str(cell.failed) if cell.failed else "",
+        "failed": counted(cell.failures),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
 from orchestrator.ablation import AblationStudy
-from orchestrator.study import load_study
+from orchestrator.study import SearchStudy, load_study
 
 
 def known_files() -> list[str]:
@@ -18,12 +18,33 @@ def known_files() -> list[str]:
     return sorted(found)
 
 
+def study_model(name: str) -> type[AblationStudy] | type[SearchStudy]:
+    """Whether a file is an ablation or a search. ConfigError if it is neither, or if the name is that of both."""
+    named = {model: path for model in (AblationStudy, SearchStudy) if (path := _found(name, model.shelf))}
+    paths = dict.fromkeys(named.values())
+    if len(paths) > 1:
+        raise ConfigError(f"{name!r} names an ablation and a search; give ablation/{name} or search/{name}")
+    keys = read_yaml(next(iter(paths), None) or _path(name)).values
+    if "parameters" in keys:
+        return SearchStudy
+    if "reference" in keys:
+        return AblationStudy
+    raise ConfigError(f"{name}: neither an ablation nor a search: it has no `reference` and no `parameters`")
+
+
+def _found(name: str, shelf: str) -> Path | None:
+    try:
+        return resolve(name, shelf)
+    except ConfigError:
+        return None
+
+
 def check_file(name: str) -> str:
-    """What a file is, in a sentence. ConfigError says what is wrong with it."""
+    """What a file is, in a sentence, and what a design says of itself. ConfigError says what is wrong with it."""
     keys = read_yaml(_path(name)).values
-    if "cells" in keys:
+    if keys.keys() & {"cells", "factors", "design"}:
         ablation, base = load_study(name, model=AblationStudy)
-        return f"an ablation of {ablation.check(base)}"
+        return "\n  ".join([f"an ablation of {ablation.check(base)}", *ablation.remarks(base)])
     if "parameters" in keys:
         search, base = load_study(name)
         size = f"{search.search.trials} trials over {len(search.parameters)} parameters"

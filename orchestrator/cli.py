@@ -1,5 +1,5 @@
 """The command line: `guidedmix VERB …`. Each verb checks its request first; exit code 2 is a wrong request, 1 a run
-that failed."""
+that failed, 3 a study above its budget."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, compare, data, errors, requests, studies
+from orchestrator.commands import checkpoints, compare, data, errors, plans, requests, rungs, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     "Start with `guidedmix tune search/demo`. A change is spelled `dotted.path=value` everywhere: on the command "
     "line, in YAML, in reports.",
 )
+app.command()(plans.plan)
 app.command()(studies.tune)
 app.command()(studies.ablate)
 app.command()(studies.train)
@@ -30,6 +31,7 @@ app.command()(checkpoints.evaluate)
 app.command()(checkpoints.predict)
 app.command()(studies.ui)
 app.command()(studies.report)
+app.command()(rungs.rungs)
 app.command()(compare.compare)
 app.command()(studies.register)
 app.command()(requests.schema)

@@ -38,6 +38,8 @@ class Cell:
     """A cell, the runs that it asks for now, and what they come to."""
 
     name: str
+    levels: dict[str, str]
+    """Of each factor of the design; empty for a cell that is listed in the file."""
     changes: dict[str, Any]
     runs: tuple[TrialRecord | None, ...]
     """By block; None if it was not handed out yet."""
@@ -63,7 +65,17 @@ class Cell:
 
     @property
     def failed(self) -> int:
-        return sum(run is not None and run.state == "failed" for run in self.runs)
+        return len(self.failures)
+
+    @property
+    def failures(self) -> list[str]:
+        """The reason of each run that failed."""
+        return [run.failure["reason"] for run in self.runs if run is not None and run.failure is not None]
+
+    @property
+    def adjusted(self) -> list[TrialRecord]:
+        """Complete runs that were made in smaller micro-batches than asked for, as memory ran out."""
+        return [run for run in self.complete.values() if run.adjusted is not None]
 
     @property
     def seconds(self) -> float | None:
@@ -141,7 +153,9 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         verdict = roles.get(name) or _verdict(own, objective, analysis)
         is_small = own is not None and _reaches(own.p_smaller_adjusted, analysis)
         is_starred = verdict in ("better", "worse") and own is not None and _reaches(own.p_sign_flip, analysis)
-        cells[name] = Cell(name, changes, runs[name], value, own, verdict, is_small, is_starred and name != ceiling)
+        levels = request.get("levels", {}).get(name, {})
+        is_starred &= name != ceiling
+        cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
     values = {name: arm.values for name, arm in arms.items()}
     effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
     return Comparison(
@@ -157,11 +171,14 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
 
 
 def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone."""
-    if request["kind"] != "ablate":
-        return list(records)
-    wanted = {fingerprint for row in request["runs"].values() for fingerprint in row}
-    return [record for record in records if record.fingerprint in wanted]
+    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone; and
+    without the fresh runs of what is no longer the winner of a search."""
+    is_ablation = request["kind"] == "ablate"
+    runs = request["runs"] if is_ablation else request.get("confirmation", {}).get("runs", {})
+    wanted = {fingerprint for row in runs.values() for fingerprint in row}
+    return [
+        record for record in records if record.fingerprint in wanted or not (is_ablation or record.role == "confirm")
+    ]
 
 
 def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
@@ -172,7 +189,8 @@ def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
         for block, run in ended.items()
         if run.state == "complete" and run.objective is not None and math.isfinite(run.objective)
     }
-    return Arm(values, frozenset(ended) - frozenset(values))
+    halvings = {block: run.halvings for block, run in ended.items() if run.halvings}
+    return Arm(values, frozenset(ended) - frozenset(values), halvings)
 
 
 def _verdict(evidence: Evidence | None, objective: Objective, analysis: Analysis) -> Verdict:

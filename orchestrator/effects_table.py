@@ -11,6 +11,8 @@ from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
 from orchestrator.image_bootstrap import Gap, ImageGaps
 
+OF_IMAGES = "Over images: what other images would change for these trained networks. It says nothing of other seeds."
+
 
 def effects_table(comparison: Comparison) -> Table | None:
     """Main effects and pairs, away from the levels of the reference. None if the cells are no two-level design."""

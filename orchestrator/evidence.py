@@ -22,6 +22,8 @@ class Arm:
 
     values: Mapping[int, float]
     lost: frozenset[int] = frozenset()
+    halvings: Mapping[int, int] = field(default_factory=dict)
+    """How often its micro-batches were halved as memory ran out, where BatchNorm saw the smaller ones."""
 
     @property
     def ended(self) -> set[int]:
@@ -80,13 +82,14 @@ def weigh(
     """
     found = {}
     for cell, arm in arms.items():
-        gaps = differences(arm.values, arms[reference].values)
+        own, other = alike(arm, arms[reference])
+        gaps = differences(own.values, other.values)
         if cell == reference or not gaps:
             continue
         if taken is not None and cell in family:
             found[cell] = _of_looks(gaps, taken, cell, analysis)
         else:
-            found[cell] = _of_one_look(gaps, arm, arms[reference], analysis, margin)
+            found[cell] = _of_one_look(gaps, own, other, analysis, margin)
     if taken is not None:
         return found
     p = adjusted({cell: found[cell].p for cell in family if cell in found}, analysis.correction)
@@ -107,7 +110,8 @@ def take_looks(
     max_blocks: int,
 ) -> Looks:
     """All looks for which the runs have ended: of the reference, and of every cell that was undecided before."""
-    gaps = {cell: differences(arms[cell].values, arms[reference].values) for cell in family}
+    pairs = {cell: alike(arms[cell], arms[reference]) for cell in family}
+    gaps = {cell: differences(own.values, other.values) for cell, (own, other) in pairs.items()}
     gaps = {cell: own for cell, own in gaps.items() if any(block < first for block in own)}
     taken = Looks(first, max_blocks)
     waiting: Collection[str] = family
@@ -120,6 +124,18 @@ def take_looks(
         undecided = tuple(waiting) if blocks < max_blocks else ()
         taken = Looks(first, max_blocks, blocks, undecided, by_cell)
     return taken
+
+
+def alike(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+    """Both without the blocks in which the runs differ by more than was asked for: one saw smaller micro-batches."""
+    either = {*arm.halvings, *other.halvings}
+    unlike = {block for block in either if arm.halvings.get(block) != other.halvings.get(block)}
+
+    def left(arm: Arm) -> Arm:
+        values = {block: value for block, value in arm.values.items() if block not in unlike}
+        return replace(arm, values=values, lost=arm.lost | (unlike & arm.ended))
+
+    return left(arm), left(other)
 
 
 def _of_one_look(

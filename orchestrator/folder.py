@@ -5,7 +5,7 @@ studies/<name>/
     mlflow.db  mlflow-artifacts/  optuna.journal
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
-        stop  traceback.txt  mlflow.json
+        stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
 studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
 """
 
@@ -29,7 +29,7 @@ from guidedmix_core import ConfigError
 
 log = logging.getLogger(__name__)
 
-_YAML_LOADER = getattr(
+YAML_LOADER = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the summary reads it at every event: C is ten times faster
 
@@ -50,6 +50,8 @@ class StudyFolder:
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
+        self.stages = self.path.absolute().parent / "stages"
+        """Of runs: all studies of the folder above share them."""
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the study. ConfigError if another one does."""
@@ -73,7 +75,7 @@ class StudyFolder:
     def request(self) -> dict[str, Any]:
         """What `claim` wrote. ConfigError if the folder is no study."""
         try:
-            return yaml.load(self.study_yaml.read_text(encoding="utf-8"), _YAML_LOADER)
+            return yaml.load(self.study_yaml.read_text(encoding="utf-8"), YAML_LOADER)
         except FileNotFoundError:
             raise ConfigError(f"{self.path}: no study here: {self.study_yaml.name} is missing") from None
         except yaml.YAMLError as error:
@@ -94,26 +96,44 @@ class StudyFolder:
         return read_lines(self.journal)
 
 
+class _Inside:
+    """A path in a trial's folder, made when it is asked for: a study has thousands of folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: TrialFolder, owner: type[TrialFolder]) -> Path:
+        return folder.path / self.name
+
+
 class TrialFolder:
     """The paths of one trial, named by the fingerprint of its configuration."""
+
+    trial = _Inside("trial.json")
+    config = _Inside("config.yaml")
+    environment = _Inside("environment.json")
+    metrics = _Inside("metrics.jsonl")
+    result = _Inside("result.json")
+    counts = _Inside("counts.npz")
+    panels = _Inside("panels")
+    checkpoint = _Inside("checkpoint")
+    stop = _Inside("stop")
+    """Its existence asks the trial to stop after its next report."""
+    leave = _Inside("leave")
+    """Its existence asks the process of the trial to save where it is, and go."""
+    halving = _Inside("halving.json")
+    attempts = _Inside("attempts")
+    traceback = _Inside("traceback.txt")
+    mlflow = _Inside("mlflow.json")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fingerprint = path.name
-        self.trial = path / "trial.json"
-        self.config = path / "config.yaml"
-        self.environment = path / "environment.json"
-        self.metrics = path / "metrics.jsonl"
-        self.result = path / "result.json"
-        self.counts = path / "counts.npz"
-        self.panels = path / "panels"
-        self.checkpoint = path / "checkpoint"
-        self.stop = path / "stop"
-        """Its existence asks the trial to stop after its next report."""
-        self.traceback = path / "traceback.txt"
-        self.mlflow = path / "mlflow.json"
-        self.stages = path.absolute().parent.parent.parent / "stages"
+
+    @property
+    def stages(self) -> Path:
         """Stages of runs, beside the study: all studies there share them."""
+        return self.path.absolute().parent.parent.parent / "stages"
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""

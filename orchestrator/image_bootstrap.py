@@ -56,7 +56,8 @@ def image_gaps(folder: StudyFolder, comparison: Comparison, seed: int = 0) -> di
     other, found = comparison.reference.complete, {}
     for cell in comparison.cells:
         own = cell.complete
-        blocks = [block for block in own if block in other and own[block].fingerprint != other[block].fingerprint]
+        blocks = [block for block in own if block in other and own[block].halvings == other[block].halvings]
+        blocks = [block for block in blocks if own[block].fingerprint != other[block].fingerprint]
         pairs = [(judged(own[block].fingerprint), judged(other[block].fingerprint)) for block in blocks]
         arms = [(one[1], two[1]) for one, two in pairs if one and two and one[0] == two[0]]
         if arms and len(arms) == len(pairs) and len({one[0] for one, _ in pairs if one}) == 1:

@@ -31,7 +31,7 @@ _GAP = 8
 
 def run_name(record: TrialRecord) -> str:
     """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too; of a cell its
-    label, such as `mean_teacher · seed 0`."""
+    label, such as `mean_teacher · seed 0`, and of a reference's own search `supervised · trial 3`."""
     if record.cell is not None:
         return str(record.label)
     if record.role == "reference":
@@ -80,11 +80,15 @@ def tags(
         **SOURCE,
     }
     if record.cell is not None:
-        found |= {"cell": record.cell, "block": str(record.block)}
+        found["cell"] = record.cell
         of_cell = levels.get(record.cell) or {}
         found |= {f"factor.{metric_name(factor)}": str(level) for factor, level in of_cell.items()}
-    elif record.role == "trial":
+    if record.block is not None:
+        found["block"] = str(record.block)
+    elif record.role in ("trial", "tuning"):
         found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
+    if record.reused_from:
+        found["guidedmix.reused_from"] = record.reused_from
     if record.label:
         found["guidedmix.label"] = record.label
     if environment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import count
 
 from orchestrator.comparison import Comparison
 from orchestrator.power import blocks_needed, detectable
@@ -47,14 +48,18 @@ def _stars(comparison: Comparison) -> str:
     """Why there is none, or what it means."""
     if any(cell.is_starred for cell in comparison.cells):
         return "*: the exact sign-flip test, which asks for no normal distribution, says so as well."
-    alpha = comparison.analysis.alpha
-    needed = math.ceil(1 - math.log2(alpha))
+    alpha, looks = comparison.analysis.alpha, comparison.looks
+
+    def least(n: int) -> float:
+        return least_sign_flip(n) * (1 if looks is None else max(1, n - looks.first + 1))
+
+    needed = next(n for n in count(1) if least(n) <= alpha)
     n = max(cell.versus.n for cell in comparison.family if cell.versus is not None)
     if n >= needed:
         return ""
     return (
         f"No star: with {n} blocks the exact sign-flip test, which asks for no normal distribution, can't go below "
-        f"{least_sign_flip(n):.3g}; it takes {needed} to reach {alpha:g}."
+        f"{least(n):.3g}; it takes {needed} to reach {alpha:g}."
     )
 
 

@@ -28,7 +28,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtr
@@ -113,21 +112,6 @@ def level_of_a_look(first: int, max_blocks: int, alpha: float) -> float:
 def repeated_p(p: float, null: np.ndarray) -> float:
     """Of the p of one look's t test: how often the smallest of all looks is as small, (b + 1) / (m + 1)."""
     return float(1 + np.searchsorted(null, p, side="right")) / (len(null) + 1)
-
-
-def extended(blocks: Sequence[Mapping[str, Any]], count: int) -> list[dict[str, Any]]:
-    """So many blocks: those given, then each path's largest number plus one, plus two, …
-
-    ValueError names the first path that is no whole number in every block.
-    """
-    found = [dict(block) for block in blocks]
-    if count <= len(found):
-        return found
-    for path in found[0]:
-        if odd := [block[path] for block in found if type(block[path]) is not int]:
-            raise ValueError(path, odd[0])
-    largest = {path: max(block[path] for block in found) for path in found[0]}
-    return found + [{path: top + i for path, top in largest.items()} for i in range(1, count - len(found) + 1)]
 
 
 def _look(

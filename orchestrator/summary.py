@@ -2,44 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import operator
+import os
+from collections import Counter
 from typing import Any
 
+from orchestrator.budgets import Budgets, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
+from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
 from orchestrator.factorial import FactorEffect, half_normal
-from orchestrator.folder import StudyFolder, write_json
-from orchestrator.results import ENDED, TrialRecord, best, load_trials, objectives_of
+from orchestrator.folder import StudyFolder, plain, write_atomic
+from orchestrator.results import ENDED, Records, TrialRecord, best, objectives_of
 from orchestrator.stats import Estimate
 
 ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
-ROW = (*ROW, "mlflow_run_id", "cell", "block")
+ROW = (*ROW, "mlflow_run_id", "cell", "block", "reused_from")
 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:
     """The content of `summary.json`."""
-    request = folder.request()
-    records = asked_for(request, load_trials(folder))
-    goals = objectives_of(request)
-    states = [record.state for record in records]
-    winner = best(records, goals[0])
-    summary = {
-        "study": folder.name,
-        "kind": request["kind"],
-        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
-        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
-        "trials": [_row(record) for record in records],
-        "best": None if winner is None else _row(winner),
-    }
-    if len(goals) > 1:
-        summary["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
-    if request["kind"] == "ablate":
-        summary |= compared(compare(request, records))
-    return summary
+    return json.loads(Summary(folder).text())
 
 
 def write_summary(folder: StudyFolder) -> None:
-    write_json(folder.summary, summarize(folder))
+    Summary(folder).write()
+
+
+class Summary:
+    """Writes `summary.json` again and again, and makes anew only what has changed: a study may have 10,000 runs."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self.folder = folder
+        self._records = Records(folder)
+        self._request: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
+        self._rows: dict[str, tuple[TrialRecord, str]] = {}
+        self._cells: tuple[list[TrialRecord], dict[str, Any], dict[str, Any]] = ([], {}, {})
+
+    def write(self) -> None:
+        write_atomic(self.folder.summary, self.text())
+
+    def text(self) -> str:
+        request = self._asked()
+        records = asked_for(request, self._records.load())
+        content = _overview(self.folder.name, request, records)
+        if request["kind"] == "ablate":
+            content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
+            content |= self._comparison(request, records)
+        if request.get("references"):
+            content["budgets"] = _budgets(budgets(self.folder, request, records))
+        if request.get("confirm"):
+            content["confirmation"] = _confirmed(confirmation(request, records))
+        rows = ",\n    ".join(self._row(record) for record in records)
+        text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+        return text.replace('"trials": []', f'"trials": [\n    {rows}\n  ]' if rows else '"trials": []', 1) + "\n"
+
+    def _asked(self) -> dict[str, Any]:
+        """The study's request, which `claim` replaces as a whole."""
+        try:
+            found = os.stat(self.folder.study_yaml)
+        except FileNotFoundError:
+            return self.folder.request()  # which says what is missing
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if stamp != self._request[0]:
+            self._request = (stamp, self.folder.request())
+        return self._request[1]
+
+    def _row(self, record: TrialRecord) -> str:
+        known, text = self._rows.get(record.fingerprint, (None, ""))
+        if known is not record:
+            text = json.dumps(plain(_row(record)), ensure_ascii=False, allow_nan=False)
+            self._rows[record.fingerprint] = (record, text)
+        return text
+
+    def _comparison(self, request: dict[str, Any], records: list[TrialRecord]) -> dict[str, Any]:
+        """Runs that have no end yet change nothing in it."""
+        ended = [record for record in records if record.state in ENDED]
+        known, asked, found = self._cells
+        is_known = asked is request and len(known) == len(ended) and all(map(operator.is_, known, ended))
+        if not is_known:
+            found = compared(compare(request, records))
+            self._cells = (ended, request, found)
+        return found
+
+
+def _overview(name: str, request: dict[str, Any], records: list[TrialRecord]) -> dict[str, Any]:
+    """All but the comparison, and without the trials' rows."""
+    goals = objectives_of(request)
+    states = [record.state for record in records]
+    winner = best(records, goals[0])
+    overview = {
+        "study": name,
+        "kind": request["kind"],
+        "objective": {"metric": goals[0].metric, "mode": goals[0].mode},
+        "counts": {"planned": request["planned"], **{state: states.count(state) for state in ENDED}},
+        "trials": [],
+        "best": None if winner is None else _row(winner),
+    }
+    if len(goals) > 1:
+        overview["objectives"] = [{"metric": goal.metric, "mode": goal.mode} for goal in goals]
+    return overview
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    row = {key: getattr(record, key) for key in ROW}
+    noted = {"failure": record.failure, "adjusted": record.adjusted}
+    return {**row, **{key: value for key, value in noted.items() if value}}
 
 
 def compared(comparison: Comparison) -> dict[str, Any]:
@@ -57,15 +126,50 @@ def compared(comparison: Comparison) -> dict[str, Any]:
     return found
 
 
-def _row(record: TrialRecord) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(record).items() if key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
+def _budgets(found: Budgets) -> list[dict[str, Any]]:
+    """The search first. Of a reference that was not tuned: one trial, itself."""
+    rows = {"search": found.search, **found.references}
+    return [
+        {"of": name, "tuned": own is not None}
+        | ({"trials": 1} if own is None else {"trials": own.trials, "seconds": own.seconds})
+        | ({"best": own.best.fingerprint} if own is not None and own.best is not None else {})
+        for name, own in rows.items()
+    ]
+
+
+def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
+    """null while the search goes on."""
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return {"refusal": found}
+    return {
+        "winners": [_winner(winner) for winner in found.winners],
+        "cells": [_cell(cell) for cell in found.comparison.cells],
+        "is_current": found.is_current,
+    }
+
+
+def _winner(winner: Winner) -> dict[str, Any]:
+    value, gap = winner.cell.value, winner.gap
+    return {
+        "trial": winner.trial.number,
+        "params": winner.trial.params,
+        "search": winner.trial.objective,
+        "n": 0 if value is None else value.n,
+        "mean": value and value.mean,
+        "ci": value and value.interval,
+        "gap": gap and {"n": gap.n, **_difference(gap)},
+        "vs": {label: versus and {"n": versus.n, **_difference(versus)} for label, versus in winner.versus.items()},
+        "runs": [run.fingerprint for run in winner.cell.complete.values()],
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     value = cell.value
     return {
         "name": cell.name,
+        "levels": cell.levels,
         "changes": cell.changes,
         "n": 0 if value is None else value.n,
         "mean": value and value.mean,
@@ -76,6 +180,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "is_small": cell.is_small,
         "star": cell.is_starred,
         "failed": cell.failed,
+        "failures": dict(Counter(cell.failures)),
+        "adjusted": len(cell.adjusted),
     }
 
 

@@ -71,6 +71,9 @@ class MlflowWindow(Listener):
         self._running.discard(record.fingerprint)
         self._news.set()
 
+    def trial_reused(self, record: TrialRecord) -> None:
+        self._news.set()
+
     def study_ended(self) -> None:
         """No run says RUNNING afterwards, unless the server is away: then a warning tells how many trials it lacks."""
         if not self._thread.is_alive():

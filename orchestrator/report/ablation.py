@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
+from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
+from orchestrator.failures import adjustment_words, counted
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
@@ -19,6 +21,7 @@ from orchestrator.report.paper import factors_of, unfinished
 from orchestrator.report.summary import Tile, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
+from orchestrator.reuse import reused_words
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -81,12 +84,12 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         unit = "points" if is_share(facts.goal.metric) else metric_title(facts.goal.metric)
         caption = f"to gain at most: {comparison.ceiling.name} against {comparison.reference.name}"
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
-    paths = listed(facts.request["blocks"])
+    varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
     seconds = sum(record.seconds for record in facts.records)
     return [
         *found,
-        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {paths}"),
+        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
         Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
         Tile(duration(seconds), "", "of training, all runs together"),
     ]
@@ -140,16 +143,27 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         said.append(text)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
-        counted = listed(f"{cell.name} ({len(cell.complete)})" for cell in short)
+        numbers = listed(
+            f"{cell.name} ({len(cell.complete)}{f'; {counted(cell.failures)}' if cell.failed else ''})"
+            for cell in short
+        )
         said.append(
-            f"Fewer than {comparison.blocks} complete runs: {counted}. Differences are taken over the blocks that both "
+            f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
+    said += [
+        f"{run.label}†: {adjustment_words(run.adjusted)}."
+        for cell in comparison.cells
+        for run in cell.adjusted
+        if run.adjusted is not None
+    ]
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}
         unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
+    if (words := reused_words(facts.records, facts.folder)) is not None:
+        said.append(f"Not trained here: {words}.")
     if left := len(facts.folder.trials()) - len(facts.records):
         said.append(
             f"{count(left, 'run')} of the folder {'is' if left == 1 else 'are'} not shown: of cells or blocks that "
@@ -161,12 +175,16 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
 def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Terms and what the file says of them."""
     goal, request = facts.goal, facts.request
-    blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in request["blocks"].items()]
+    varied = [values for section in sections(request["blocks"]) for values in section.items()]
+    blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in varied]
+    dropped = [f"{name}: {why}" for name, why in request.get("dropped", {}).items()]  # an older folder has none
     rows = {
         "Base run": [request["base"]],
         "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
         "Reference": [comparison.reference.name],
         "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
+        "Design": request.get("design_facts", []),
+        "Not cells of their own": dropped,
         "Blocks": blocks,
         "Objective": [
             f"{metric_title(goal.metric)} ({goal.metric}), {'higher' if goal.mode == 'max' else 'lower'} is better"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import counted
 from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
@@ -136,7 +137,7 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> Ce
         marks=marked,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
-        n=str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
+        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
@@ -144,7 +145,7 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> Ce
         interval="" if cell.versus is None else _interval(metric, cell.versus),
         p="" if adjusted is None else p_words(adjusted) + "*" * cell.is_starred,
         verdict=cell.verdict,
-        failed=str(cell.failed) if cell.failed else "",
+        failed=counted(cell.failures),
         time="–" if cell.seconds is None else duration(cell.seconds),
         total=duration(spent) if spent else "",
         is_ceiling=cell is comparison.ceiling,

@@ -13,9 +13,10 @@ from guidedmix_core import ConfigError, Tree, build
 from orchestrator.ablation import AblationStudy
 from orchestrator.cells_table import cells_table
 from orchestrator.comparison import compare
-from orchestrator.driver import Job, driving
+from orchestrator.driver import driving
 from orchestrator.folder import StudyFolder, now, write_json
 from orchestrator.notes import notes
+from orchestrator.proposals import Job
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import identity
 from tests.runs import small_tree
@@ -109,6 +110,8 @@ def test_the_table_says_when_and_why_a_cell_was_decided(finished: StudyFolder) -
     assert "worse after 3" in " ".join(rows["slow"])
     assert "no difference shown open" in " ".join(rows["noisy"])
     assert any("repeated looks, after 3 to 5 blocks" in note for note in notes(comparison))
+    # 2 / 2^5 times three looks; 2 / 2^8 times six is the first below 0.05
+    assert any("can't go below 0.188; it takes 8 to reach 0.05" in note for note in notes(comparison))
 
 
 def test_repeated_intervals_are_wider_than_those_of_one_look(finished: StudyFolder) -> None:

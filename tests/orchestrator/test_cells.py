@@ -276,7 +276,10 @@ def test_a_reference_that_fails_of_a_bug_in_the_first_block_ends_the_study_each_
 
     monkeypatch.setattr(trial_module, "train", broken)
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"the reference 'usual · seed 0' failed.*bug.*remove .* to run it again"):
+        with pytest.raises(
+            ConfigError,
+            match=r"the reference 'usual · seed 0' failed.*bug.*with --retry-failed it runs what failed again",
+        ):
             made(folder)
     assert [record.state for record in load_trials(folder)] == ["failed"]
 
@@ -355,7 +358,7 @@ def test_the_table_calls_better_only_what_excludes_zero(whole: StudyFolder) -> N
 def test_the_table_marks_what_failed_and_what_is_missing(finished: StudyFolder) -> None:
     made(finished, cells={**CELLS, "hopeless": HOPELESS})
     row = shown(cells_table(compared(finished))).splitlines()[4]
-    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared", "2"]
+    assert re.split(r"  +", row.strip()) == ["hopeless", "0 of 2", "-", "not compared", "2 diverged"]
 
 
 def test_the_table_says_over_how_many_blocks_a_difference_is_taken(finished: StudyFolder) -> None:

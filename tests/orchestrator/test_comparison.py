@@ -36,6 +36,7 @@ def record_of(cell: str, block: int, score: float | None) -> TrialRecord:
     names = {"label": f"{cell} · seed {block}", "params": {}, "seed": block, "cell": cell, "block": block}
     ends = {"step": 4, "steps": 4, "seconds": 314.0, "best": None, "started": None, "ended": None}
     what = {"fingerprint": f"{cell}-{block}", "number": 0, "role": "trial", "mlflow_run_id": None, "stages": []}
+    what |= {"adjusted": None, "reused_from": None}
     return TrialRecord(**what, **names, **ends, state=state, objective=score, metrics=metrics, failure=failure)
 
 

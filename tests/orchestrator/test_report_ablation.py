@@ -73,14 +73,14 @@ def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
     rows = cell_rows(comparison, facts.request)
     assert [row.name for row in rows] == list(CELLS)
     unstable = rows[-1]
-    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2", "36.0", True)
+    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2 diverged", "36.0", True)
     assert [row.kind for row in rows] == ["reference", "is-better", "is-better", "open", "open"]
     assert rows[2].changes == "method.name = mean_teacher, method.threshold = 0.8"
 
 
 def test_two_of_four_blocks_and_failures_are_said(html):
     shown = words(html)
-    assert "Fewer than 4 complete runs: unstable (2)." in shown
+    assert "Fewer than 4 complete runs: unstable (2; 2 diverged)." in shown
     assert "unstable · seed 1 diverged step 731" in shown
     assert "20 of 20 runs 18 complete, 2 failed" in shown
 

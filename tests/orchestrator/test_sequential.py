@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from orchestrator.analysis import Analysis
+from orchestrator.blocks import continued
 from orchestrator.evidence import Arm, take_looks
-from orchestrator.sequential import extended, level_of_a_look, looks, minima, repeated_p
+from orchestrator.sequential import level_of_a_look, looks, minima, repeated_p
 from orchestrator.stats import estimate
 
 ALONE = Analysis(correction="none")
@@ -104,10 +105,10 @@ def test_a_look_at_fewer_pairs_than_declared_shows_nothing() -> None:
 
 def test_blocks_after_the_list_count_on_from_the_largest_numbers() -> None:
     listed = [{"seed": 0, "split.seed": 4}, {"seed": 1, "split.seed": 2}]
-    assert extended(listed, 4) == [*listed, {"seed": 2, "split.seed": 5}, {"seed": 3, "split.seed": 6}]
-    assert extended(listed, 2) == listed
+    assert continued(listed, 4) == [*listed, {"seed": 2, "split.seed": 5}, {"seed": 3, "split.seed": 6}]
+    assert continued(listed, 2) == listed
     with pytest.raises(ValueError, match="split"):
-        extended([{"split.labeled_list": "a.txt"}], 2)
+        continued([{"split.labeled_list": "a.txt"}], 2)
 
 
 def arms(**values: dict[int, float]) -> dict[str, Arm]:
