@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from orchestrator.confirmation_table import print_confirmation
 from orchestrator.console import leaderboard
 from orchestrator.driver import driving
 from orchestrator.folder import StudyFolder, append_line, read_json, write_json
+from orchestrator.mlflow_run import run_name, tags
+from orchestrator.planned_runs import planned_runs
 from orchestrator.proposals import Job
 from orchestrator.report import write_report
 from orchestrator.results import load_trial, load_trials
@@ -281,6 +284,31 @@ def test_trials_of_a_reference_are_stopped_by_their_own_peers(folder: StudyFolde
         "tuning 0": False,
         "tuning 1": False,
     }
+
+
+def test_in_mlflow_fresh_runs_and_trials_of_a_reference_are_told_apart_by_tags(folder: StudyFolder) -> None:
+    run(study_of(**TUNED), folder)
+    records = [record for record in load_trials(folder) if record.role in ("tuning", "confirm")]
+    shown = {run_name(record): tags(record, {}) for record in records}
+    tuned, fresh = shown["gray · trial 0"], shown["trial 3 · seed 10"]
+    assert (tuned["guidedmix.role"], tuned["guidedmix.cell"], tuned["searched.optim.power"]) == (
+        "tuning",
+        "gray",
+        "0.5",
+    )
+    assert "guidedmix.block" not in tuned
+    assert [fresh[f"guidedmix.{key}"] for key in ("role", "cell", "block")] == ["confirm", "trial 3", "0"]
+
+
+def test_a_plan_counts_what_follows_the_search(folder: StudyFolder) -> None:
+    study = study_of(**TUNED)
+    counts = Counter(planned.cell for planned in planned_runs(study, small_tree(), folder))
+    expected = {"plain": 1, "gray": 1, "trials": 4, "gray · trials": 4, "plain, fresh": 3, "best trials, fresh": 3}
+    assert counts == expected
+    assert sum(counts.values()) == study.plan(small_tree())["planned"]
+    run(study, folder, at_most=10)
+    made = planned_runs(study, small_tree(), folder)
+    assert Counter(planned.cell for planned in made if planned.state == "complete")["best trials, fresh"] == 1
 
 
 def terminal(folder: StudyFolder) -> str:
