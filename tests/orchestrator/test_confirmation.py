@@ -20,7 +20,7 @@ from orchestrator.folder import StudyFolder, append_line, read_json, write_json
 from orchestrator.mlflow_run import run_name, tags
 from orchestrator.planned_runs import planned_runs
 from orchestrator.proposals import Job
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import SearchStudy
 from tests.runs import small_tree
@@ -215,7 +215,7 @@ def test_nothing_complete_is_nothing_to_confirm_and_is_said(folder: StudyFolder,
     run(study_of(), folder, lambda config: None if config.augment.flip else score(config))
     assert read_json(folder.summary)["confirmation"] == {"refusal": "no trial is complete: there is nothing to confirm"}
     assert "there is nothing to confirm" in terminal(folder)
-    assert "there is nothing to confirm" in write_report(folder).read_text()
+    assert "there is nothing to confirm" in write_page(folder).read_text()
 
 
 def test_fewer_complete_trials_than_asked_for_are_confirmed_and_counted(folder: StudyFolder) -> None:
@@ -289,15 +289,15 @@ def test_trials_of_a_reference_are_stopped_by_their_own_peers(folder: StudyFolde
 def test_in_mlflow_fresh_runs_and_trials_of_a_reference_are_told_apart_by_tags(folder: StudyFolder) -> None:
     run(study_of(**TUNED), folder)
     records = [record for record in load_trials(folder) if record.role in ("tuning", "confirm")]
-    shown = {run_name(record): tags(record, {}) for record in records}
+    shown = {run_name(record): tags(record, {}, {}) for record in records}
     tuned, fresh = shown["gray · trial 0"], shown["trial 3 · seed 10"]
-    assert (tuned["guidedmix.role"], tuned["guidedmix.cell"], tuned["searched.optim.power"]) == (
+    assert (tuned["guidedmix.role"], tuned["cell"], tuned["searched.optim.power"]) == (
         "tuning",
         "gray",
         "0.5",
     )
-    assert "guidedmix.block" not in tuned
-    assert [fresh[f"guidedmix.{key}"] for key in ("role", "cell", "block")] == ["confirm", "trial 3", "0"]
+    assert "block" not in tuned
+    assert [fresh[key] for key in ("guidedmix.role", "cell", "block")] == ["confirm", "trial 3", "0"]
 
 
 def test_a_plan_counts_what_follows_the_search(folder: StudyFolder) -> None:
@@ -338,7 +338,7 @@ def test_the_terminal_says_what_is_known_and_what_not(folder: StudyFolder) -> No
 
 def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> None:
     run(study_of(**TUNED), folder)
-    page = write_report(folder).read_text()
+    page = write_page(folder).read_text()
     assert 'id="confirmation"' in page
     assert "plain is untuned: the search had 4 trials, the reference one." in page
     assert "gray was tuned, too: 3 trials, 4 in the search" in page
@@ -349,7 +349,7 @@ def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> N
 def test_a_search_without_references_says_nothing_of_budgets(folder: StudyFolder) -> None:
     run(study_of(references={}, confirm=None), folder)
     assert terminal(folder) == ""
-    assert 'id="confirmation"' not in write_report(folder).read_text()
+    assert 'id="confirmation"' not in write_page(folder).read_text()
 
 
 def refused(**changes: Any) -> str:
