@@ -45,7 +45,7 @@ def _shift(t: float, df: int, share: float) -> float:
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if falling(middle) > 0 else (low, middle)
     return (low + high) / 2

@@ -11,6 +11,7 @@ difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import stdtr
@@ -54,8 +55,13 @@ def sign_flip(differences: Sequence[float] | np.ndarray, seed: int = 0) -> float
         for size in sizes:
             sums = np.concatenate([sums + size, sums - size])
         return float(np.mean(np.abs(sums) >= least))
-    signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(sizes)), dtype=np.int8) * 2 - 1
-    return float(1 + np.sum(np.abs(signs @ sizes) >= least)) / (FLIPS + 1)
+    return float(1 + np.sum(np.abs(_signs(len(sizes), seed) @ sizes) >= least)) / (FLIPS + 1)
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int, seed: int) -> np.ndarray:
+    """FLIPS rows of n random signs."""
+    return np.random.default_rng(seed).integers(0, 2, (FLIPS, n), dtype=np.int8) * 2.0 - 1.0
 
 
 def least_sign_flip(n: int) -> float:
