@@ -2,9 +2,8 @@
 
     python benchmarks/tool_speed.py [--cells 500] [--blocks 20] [--report]
 
-The study is made up: every run is complete and has ten evaluations. `plan` is of the finished study and of the same one
-before its first run; `event` is what the driver does at each report of a run, after its first. A figure in seconds is
-worth little on a shared machine: compare before and after on the same one.
+The study is made up: every run is complete and has ten evaluations. `event` is what the driver does at each report of a
+run after its first. Seconds are those of the CPU, because the machine may be shared.
 """
 
 from __future__ import annotations
@@ -79,10 +78,10 @@ def _line(step: int, metrics: dict[str, Any]) -> str:
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    began = time.perf_counter()
+    began = time.process_time()
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{name:<24} {time.perf_counter() - began:7.2f} s   {peak:6.0f} MB at most so far", flush=True)
+    print(f"{name:<24} {time.process_time() - began:7.2f} s   {peak:6.0f} MB at most so far", flush=True)
 
 
 def main() -> None:

@@ -28,14 +28,15 @@ class Budgets:
     references: dict[str, Budget | None]
     """By label, in the order of the file; None: it has no search of its own."""
 
-    def sentences(self, duration: Callable[[float], str]) -> list[str]:
+    def sentences(self, value: Callable[[float], str], duration: Callable[[float], str]) -> list[str]:
         """Whether each reference was tuned as long as the winner. Trials are what is equal; seconds are only told."""
         n, said = self.search.trials, []
         for label, own in self.references.items():
             if own is not None:
                 counts = f"{n} trials each" if own.trials == n else f"{own.trials} trials, {n} in the search"
                 times = f"{duration(own.seconds)} of training, {duration(self.search.seconds)} in the search"
-                said.append(f"{label} was tuned, too: {counts} ({times}).")
+                best = own.best.objective if own.best is not None else None
+                said.append(f"{label} was tuned, too: {counts} ({times}). {_reached(best, value)}")
         return said
 
     @property
@@ -46,6 +47,10 @@ class Budgets:
             return []
         untuned = [label for label, own in self.references.items() if own is None]
         return [f"{label} is untuned: the search had {n} trials, the reference one." for label in untuned]
+
+
+def _reached(best: float | None, value: Callable[[float], str]) -> str:
+    return "None of its trials is complete." if best is None else f"Its best trial has {value(best)}."
 
 
 def budgets(folder: StudyFolder, request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Budgets:

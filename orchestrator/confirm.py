@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from guidedmix_core import Config, ConfigError, Tree, Tuple, build, dump, fingerprint, nearest
+from orchestrator.blocks import Blocks, check_blocks, paths, refuse_varied, rows
+from orchestrator.factors import leaves
 from orchestrator.space import check_run, refuse
 
 if TYPE_CHECKING:
     from orchestrator.study import SearchStudy
 
 
-def _leaves(value: Any, above: str = "") -> Any:
-    """Dotted path to value of nested sections: `split.seed` on the command line arrives as `split: {seed: …}`."""
-    if not isinstance(value, Mapping):
-        return value
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        is_section = isinstance(inner, Mapping) and inner
-        found |= _leaves(inner, f"{above}{key}.") if is_section else {f"{above}{key}": inner}
-    return found
-
-
-Values = Annotated[tuple[Any, ...], Tuple, Field(min_length=1)]
-Blocks = Annotated[dict[str, Values], BeforeValidator(_leaves), Field(min_length=1)]
+def _flat(given: Any) -> Any:
+    """`confirm.blocks.split.seed=[…]` on the command line arrives as `split: {seed: […]}`."""
+    return leaves(given) if isinstance(given, Mapping) else given
 
 
 class Confirm(Config):
@@ -36,14 +28,19 @@ class Confirm(Config):
     against: Annotated[tuple[str, ...], Tuple, Field(min_length=1)] = Field(
         description="labels of references; the table's differences are to the first"
     )
-    blocks: Blocks = Field(
-        description="paths that vary together, such as seed and split.seed: block i takes value i of each, in every run"
+    blocks: Annotated[Blocks, BeforeValidator(_flat)] = Field(
+        description="as those of an ablation: paths that vary together, such as seed and split.seed, in every run"
     )
 
     @property
     def block_values(self) -> list[dict[str, Any]]:
         """Of each block: dotted path to value."""
-        return [dict(zip(self.blocks, row, strict=True)) for row in zip(*self.blocks.values(), strict=True)]
+        return rows(self.blocks)
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> Self:
+        check_blocks(self.blocks)
+        return self
 
 
 def check_confirm(study: SearchStudy, confirm: Confirm) -> None:
@@ -61,17 +58,12 @@ def check_confirm(study: SearchStudy, confirm: Confirm) -> None:
             refuse(f"no reference {label!r}; {nearest(label, study.references)}", "confirm", "against", i)
         if label in confirm.against[:i]:
             refuse(f"{label!r} is given twice", "confirm", "against", i)
-    first = next(iter(confirm.blocks))
-    for path, values in confirm.blocks.items():
+    for path in paths(confirm.blocks):
         place = ("confirm", "blocks", path)
-        if len(values) != len(confirm.blocks[first]):
-            length = len(confirm.blocks[first])
-            refuse(f"{len(values)} values, {first} has {length}; block i takes value i of each path", *place)
-        _refuse_clash(path, (other for other in confirm.blocks if other != path), "another path of the blocks", place)
-        _refuse_clash(path, study.parameters, "the search", place)
+        refuse_varied(path, study.parameters, "the search", *place)
         for label in confirm.against:
-            _refuse_clash(path, _leaves(study.references[label]), f"the reference {label!r}", place)
-            _refuse_clash(path, study.reference_parameters.get(label, ()), f"the search of {label!r}", place)
+            refuse_varied(path, leaves(study.references[label]), f"the reference {label!r}", *place)
+            refuse_varied(path, study.reference_parameters.get(label, ()), f"the search of {label!r}", *place)
 
 
 def check_reference_parameters(study: SearchStudy) -> None:
@@ -84,8 +76,10 @@ def check_reference_parameters(study: SearchStudy) -> None:
         if not parameters:
             refuse("no parameter; leave it out, or say what is searched", "reference_parameters", label)
         for path in parameters:
-            place = ("reference_parameters", label, path)
-            _refuse_clash(path, _leaves(study.references[label]), f"references.{label}", place)
+            for other in leaves(study.references[label]):
+                if other == path or other.startswith(f"{path}.") or path.startswith(f"{other}."):
+                    problem = f"references.{label} gives {other}; a parameter is what the reference leaves open"
+                    refuse(problem, "reference_parameters", label, path)
 
 
 def check_fresh(study: SearchStudy, confirm: Confirm, base: Tree) -> None:
@@ -100,19 +94,13 @@ def check_fresh(study: SearchStudy, confirm: Confirm, base: Tree) -> None:
             name = f"the reference {label!r} in block {block} of confirm"
             check_run(base, changes, name, f"references.{label}", "confirm.blocks")
     searched = dump(build(base))
-    for path, values in confirm.blocks.items():
-        if (own := _value_at(searched, path)) in values:
-            raise ConfigError(
-                f"{_place(base, f'confirm.blocks.{path}')}confirm.blocks.{path}: {own} is what the search itself runs "
-                "with; its winner was chosen there, so give other values"
-            )
-
-
-def _refuse_clash(path: str, others: Iterable[str], who: str, place: tuple[str, ...]) -> None:
-    """A block's path that something else changes, too: above it, below it, or itself."""
-    for other in others:
-        if other == path or other.startswith(f"{path}.") or path.startswith(f"{other}."):
-            refuse(f"{who} varies {other}; one of them has to leave it alone", *place)
+    for values in confirm.block_values:
+        for path, value in values.items():
+            if _value_at(searched, path) == value:
+                raise ConfigError(
+                    f"{_place(base, f'confirm.blocks.{path}')}confirm.blocks.{path}: {value} is what the search itself "
+                    "runs with; its winner was chosen there, so give other values"
+                )
 
 
 def _value_at(values: Any, path: str) -> Any:

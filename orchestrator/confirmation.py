@@ -12,6 +12,7 @@ from typing import Any
 
 from guidedmix_core import Tree, build, dump
 from orchestrator.ablation import AblationStudy
+from orchestrator.blocks import paths
 from orchestrator.budgets import budgets
 from orchestrator.comparison import Cell, Comparison, compare
 from orchestrator.folder import StudyFolder
@@ -141,7 +142,7 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
         comparison,
         tuple(winners),
         asked=request["confirm"]["top"],
-        paths=tuple(content["blocks"]),
+        paths=tuple(paths(content["blocks"])),
         trials=sum(record.role == "trial" for record in records),
         is_current=[trial.fingerprint for trial in _best(request, records)] == [*content["winners"].values()],
     )

@@ -10,6 +10,7 @@ from typing import Literal
 
 from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
 from orchestrator.ablation import AblationStudy, CellRun
+from orchestrator.comparison import asked_for
 from orchestrator.costs import NEUTRAL, cost_class
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trial, load_trials
@@ -28,7 +29,7 @@ class PlannedRun:
     """A run that the study asks for. What a search will try is not known yet: it stands as the base run."""
 
     cell: str
-    """Of a search: a reference's label, or `TRIALS`."""
+    """Of a search: a reference's label, or `TRIALS`; and of what follows it, names made of these."""
     config: RunConfig
     cost: str
     """Its cost class."""
@@ -108,7 +109,7 @@ def _cost(run: CellRun, known: dict[str, str]) -> str:
 
 
 def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[PlannedRun]:
-    records = load_trials(folder) if folder.study_yaml.exists() else []
+    records = asked_for(folder.request(), load_trials(folder)) if folder.study_yaml.exists() else []
     made = {record.fingerprint: record for record in records}
 
     def planned(cell: str, config: RunConfig, record: TrialRecord | None) -> PlannedRun:
@@ -117,13 +118,28 @@ def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[
             return PlannedRun(cell, config, cost, "new", 0)
         return PlannedRun(cell, config, cost, *_reached(record))
 
-    for label, changes in study.references.items():
-        config = build(override(base, changes, f"references.{label}"))
+    def several(cell: str, config: RunConfig, tried: list[TrialRecord], wanted: int) -> Iterator[PlannedRun]:
+        for record in tried[:wanted]:
+            yield planned(cell, config, record)
+        new = planned(cell, config, None)
+        for _ in range(wanted - len(tried)):
+            yield new
+
+    usual, trials = build(base), study.search.trials
+    configs = {
+        label: build(override(base, study.references[label], f"references.{label}")) for label in study.references
+    }
+    for label, config in configs.items():
         yield planned(label, config, made.get(fingerprint(config)))
-    usual = build(base)
-    tried = [record for record in records if record.role == "trial"][: study.search.trials]
-    for record in tried:
-        yield planned(TRIALS, usual, record)
-    new = planned(TRIALS, usual, None)
-    for _ in range(study.search.trials - len(tried)):
-        yield new
+    yield from several(TRIALS, usual, [record for record in records if record.role == "trial"], trials)
+    for label in study.reference_parameters:
+        tuning = [record for record in records if record.role == "tuning" and record.cell == label]
+        yield from several(f"{label} · {TRIALS}", configs[label], tuning, trials)
+    if study.confirm is not None:
+        fresh = [record for record in records if record.role == "confirm"]
+        blocks = len(study.confirm.block_values)
+        for label in study.confirm.against:
+            own = [record for record in fresh if record.cell == label]
+            yield from several(f"{label}, fresh", configs[label], own, blocks)
+        winners = [record for record in fresh if record.cell not in study.confirm.against]
+        yield from several("best trials, fresh", usual, winners, study.confirm.top * blocks)

@@ -143,11 +143,11 @@ def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> 
     and PDF.
     """
     from orchestrator.folder import StudyFolder
-    from orchestrator.report import write_exports, write_report
+    from orchestrator.report import write_report
 
     folder = StudyFolder(study)
     folder.request()
-    for path in (write_report(folder), *write_exports(folder)):
+    for path in write_report(folder):
         console.print(Text(str(path)), soft_wrap=True)
 
 
@@ -193,7 +193,7 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
     from guidedmix_core import Preempted
-    from orchestrator.report import write_exports, write_report
+    from orchestrator.report import write_report
 
     try:
         yield
@@ -206,7 +206,6 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         )
         raise typer.Exit(143) from None
     write_report(folder)
-    write_exports(folder)
     for window in windows:
         window.catch_up()
 

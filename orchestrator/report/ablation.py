@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from orchestrator.blocks import paths, sections
-from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
+from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.failures import adjustment_words, counted
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
@@ -30,7 +30,7 @@ MOST_DETAILED = 3
 
 def context(facts: Facts) -> dict[str, Any]:
     """What `ablation.html.j2` shows."""
-    comparison = compare(facts.request, facts.records)
+    comparison = facts.comparison
     shown = _pair(facts, comparison)
     pictures = gallery.chosen(*(facts.home(run) for _, run in reversed(shown))) if len(shown) == 2 else None
     stems = None if pictures is None else [picture.stem for picture in pictures]

@@ -17,6 +17,8 @@ from orchestrator.units import scale_of
 
 MOST_PAIRS = 6
 """Interaction plots, of the largest interactions."""
+LONGEST = 9
+"""Letters of a level beside its line; the rest is in the tip."""
 LABELED = 8
 """Points of the half-normal plot that have their name beside them, the largest."""
 
@@ -82,12 +84,18 @@ def half_normal_chart(comparison: Comparison) -> Markup | None:
 
 
 def interaction_charts(comparison: Comparison, request: Mapping[str, Any]) -> list[tuple[str, Markup]]:
-    """(title, chart) of the largest two-factor interactions. Lines that are not parallel are what it says."""
+    """(title, chart) of the largest two-factor interactions: lines that are not parallel."""
     pairs = [effect for effect in comparison.effects or [] if len(effect.factors) == 2]
     pairs = sorted(pairs, key=lambda effect: -abs(effect.estimate.mean))[:MOST_PAIRS]
     levels = {name: own for name, own in (request.get("levels") or {}).items() if own}
     cells = [cell for cell in comparison.cells if cell.name in levels]
-    return [(_joined(effect.factors), _interaction(effect, cells, levels, comparison)) for effect in pairs]
+    return [
+        (
+            f"{_joined(effect.factors)}, a line a level of {effect.factors[1]}",
+            _interaction(effect, cells, levels, comparison),
+        )
+        for effect in pairs
+    ]
 
 
 def _interaction(
@@ -115,7 +123,7 @@ def _interaction(
             svg.dot(*point, color, f"{first} {level}, {second} {line}: {metric_value(metric, means[level, line])}")
             for level, point in zip(over, points, strict=True)
         ]
-        parts.append(svg.text(right - 12, end + 4, f"{second} {line}", "name", style=f"fill:{color}"))
+        parts.append(svg.text(right - 12, end + 4, _cut(line), "name", style=f"fill:{color}"))
     return svg.drawing(width, height, *parts, label=f"Interaction of {first} and {second}")
 
 
@@ -130,6 +138,10 @@ def _means(
         place = (str(levels[cell.name][first]), str(levels[cell.name][second]))
         found.setdefault(place, []).append(fmean(known[cell.name][block] for block in blocks))
     return {place: fmean(values) for place, values in found.items()}
+
+
+def _cut(level: str) -> str:
+    return level if len(level) <= LONGEST else f"{level[: LONGEST - 1]}…"
 
 
 def _joined(factors: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from orchestrator.comparison import asked_for
+from orchestrator.comparison import Comparison, asked_for, compare
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.report.wording import short_names
 from orchestrator.results import TrialRecord, best, curves, load_trials, objectives_of
@@ -50,6 +50,11 @@ class Facts:
     records: tuple[TrialRecord, ...]
     curves: Curves
     environments: Environments
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Of an ablation. Made once: page and files ask for it, and of hundreds of cells it takes seconds."""
+        return compare(self.request, self.records)
 
     @cached_property
     def trials(self) -> tuple[TrialRecord, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.budgets import Budgets, budgets
 from orchestrator.importance import Importances
@@ -86,7 +87,10 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
     said = [_result(facts)]
     if facts.best is not None:
         said += [_beside(facts, facts.best, _judged(facts))] if facts.is_search or _judged(facts) else []
-        said += [*_budgets(facts).sentences(duration), *fresh_sentences(facts)]
+        said += [
+            *_budgets(facts).sentences(partial(metric_value, facts.goal.metric), duration),
+            *fresh_sentences(facts),
+        ]
         if facts.is_search and facts.best.params:
             values = [f"{facts.short[path]} = {parameter(value)}" for path, value in facts.best.params.items()]
             said.append(f"Its parameters: {listed(values)}.")

@@ -45,6 +45,8 @@ def write_factorial(path: Path, blocks: int = 2) -> Path:
         )
         asked = {**json.loads((trial / "trial.json").read_text()), "cell": cell, "block": block}
         (trial / "trial.json").write_text(json.dumps(asked))
+        config = yaml.safe_load((trial / "config.yaml").read_text())
+        (trial / "config.yaml").write_text(yaml.safe_dump({**config, "data": {"name": "shapes"}}))
         rows[cell].append(trial.name)
     request = yaml.safe_load((path / "study.yaml").read_text())
     request |= {"base": "shapes", "changes": {}, "reference": "full", "ceiling": None, "factors": FACTORS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,10 @@ from orchestrator.confirmation_table import print_confirmation
 from orchestrator.console import leaderboard
 from orchestrator.driver import driving
 from orchestrator.folder import StudyFolder, append_line, read_json, write_json
+from orchestrator.mlflow_run import run_name, tags
+from orchestrator.planned_runs import planned_runs
 from orchestrator.proposals import Job
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import SearchStudy
 from tests.runs import small_tree
@@ -42,7 +45,7 @@ def study_of(**changes: Any) -> SearchStudy:
 def score(config: RunConfig) -> float:
     """In the search, seed 0: 0.5 + flip. A fresh run: 0.1 less, and a hundredth more or less by its seed."""
     flip, gray = config.augment.flip, config.augment.gray
-    value = 0.5 + flip + (config.optim.power - 0.6 if gray == 1.0 else 0)
+    value = config.optim.power - 0.4 if gray == 1.0 else 0.5 + flip
     noise = {0: 0.0, 10: -0.11, 11: -0.10, 12: -0.09}.get(config.seed, -0.2)
     return value + noise * (1 if flip else 0)
 
@@ -212,7 +215,7 @@ def test_nothing_complete_is_nothing_to_confirm_and_is_said(folder: StudyFolder,
     run(study_of(), folder, lambda config: None if config.augment.flip else score(config))
     assert read_json(folder.summary)["confirmation"] == {"refusal": "no trial is complete: there is nothing to confirm"}
     assert "there is nothing to confirm" in terminal(folder)
-    assert "there is nothing to confirm" in write_report(folder).read_text()
+    assert "there is nothing to confirm" in write_page(folder).read_text()
 
 
 def test_fewer_complete_trials_than_asked_for_are_confirmed_and_counted(folder: StudyFolder) -> None:
@@ -283,6 +286,31 @@ def test_trials_of_a_reference_are_stopped_by_their_own_peers(folder: StudyFolde
     }
 
 
+def test_in_mlflow_fresh_runs_and_trials_of_a_reference_are_told_apart_by_tags(folder: StudyFolder) -> None:
+    run(study_of(**TUNED), folder)
+    records = [record for record in load_trials(folder) if record.role in ("tuning", "confirm")]
+    shown = {run_name(record): tags(record, {}, {}) for record in records}
+    tuned, fresh = shown["gray · trial 0"], shown["trial 3 · seed 10"]
+    assert (tuned["guidedmix.role"], tuned["cell"], tuned["searched.optim.power"]) == (
+        "tuning",
+        "gray",
+        "0.5",
+    )
+    assert "block" not in tuned
+    assert [fresh[key] for key in ("guidedmix.role", "cell", "block")] == ["confirm", "trial 3", "0"]
+
+
+def test_a_plan_counts_what_follows_the_search(folder: StudyFolder) -> None:
+    study = study_of(**TUNED)
+    counts = Counter(planned.cell for planned in planned_runs(study, small_tree(), folder))
+    expected = {"plain": 1, "gray": 1, "trials": 4, "gray · trials": 4, "plain, fresh": 3, "best trials, fresh": 3}
+    assert counts == expected
+    assert sum(counts.values()) == study.plan(small_tree())["planned"]
+    run(study, folder, at_most=10)
+    made = planned_runs(study, small_tree(), folder)
+    assert Counter(planned.cell for planned in made if planned.state == "complete")["best trials, fresh"] == 1
+
+
 def terminal(folder: StudyFolder) -> str:
     from io import StringIO
 
@@ -298,6 +326,7 @@ def test_the_terminal_says_what_is_known_and_what_not(folder: StudyFolder) -> No
     said = terminal(folder)
     assert "plain is untuned: the search had 4 trials, the reference one." in said
     assert "gray was tuned, too: 3 trials, 4 in the search (3:00 min of training, 4:00 min in the search)." in said
+    assert "Its best trial has 50.0." in said
     assert "fresh runs: 3 blocks of seed" in said
     assert (
         "trial 3: 90.0 in the search, 80.0 on 3 fresh blocks; the gap is +10.0 (95 % interval +7.5 to +12.5). "
@@ -309,7 +338,7 @@ def test_the_terminal_says_what_is_known_and_what_not(folder: StudyFolder) -> No
 
 def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> None:
     run(study_of(**TUNED), folder)
-    page = write_report(folder).read_text()
+    page = write_page(folder).read_text()
     assert 'id="confirmation"' in page
     assert "plain is untuned: the search had 4 trials, the reference one." in page
     assert "gray was tuned, too: 3 trials, 4 in the search" in page
@@ -320,7 +349,7 @@ def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> N
 def test_a_search_without_references_says_nothing_of_budgets(folder: StudyFolder) -> None:
     run(study_of(references={}, confirm=None), folder)
     assert terminal(folder) == ""
-    assert 'id="confirmation"' not in write_report(folder).read_text()
+    assert 'id="confirmation"' not in write_page(folder).read_text()
 
 
 def refused(**changes: Any) -> str:
@@ -341,7 +370,10 @@ def confirm(**changes: Any) -> dict[str, Any]:
         (confirm(blocks={"seed": [1, 1]}), "confirm.blocks: 0 and 1 are the same runs"),
         (confirm(blocks={"seed": [1, 2], "split.seed": [1]}), "confirm.blocks.split.seed: 1 values, seed has 2"),
         (confirm(blocks={"seed": ["many"]}), 'seed="many": expected an integer'),
-        (confirm(blocks={"augment.flip": [0.5]}), "the search varies augment.flip; one of them has to leave it alone"),
+        (
+            confirm(blocks={"augment.flip": [0.5]}),
+            "augment.flip varies from block to block; the search can't change augment.flip as well",
+        ),
         (confirm(blocks={}), "confirm.blocks"),
         (confirm(against=["plane"]), "confirm.against.0: no reference 'plane'; did you mean 'plain'?"),
         (confirm(against=["plain", "plain"]), "confirm.against.1: 'plain' is given twice"),
@@ -352,7 +384,7 @@ def confirm(**changes: Any) -> dict[str, Any]:
         ),
         (
             {"references": {"plain": {"seed": 3}}},
-            "confirm.blocks.seed: the reference 'plain' varies seed; one of them has to leave it alone",
+            "confirm.blocks.seed: seed varies from block to block; the reference 'plain' can't change seed as well",
         ),
         (
             {"reference_parameters": {"grey": TUNED["reference_parameters"]["gray"]}},
@@ -361,7 +393,7 @@ def confirm(**changes: Any) -> dict[str, Any]:
         ({"reference_parameters": {"gray": {}}}, "reference_parameters.gray: no parameter"),
         (
             {"reference_parameters": {"gray": {"augment.gray": {"choice": [0.1, 0.2]}}}},
-            "references.gray varies augment.gray; one of them has to leave it alone",
+            "references.gray gives augment.gray; a parameter is what the reference leaves open",
         ),
         (
             {"reference_parameters": {"gray": {"optim.lr": {"log": [0.1, 1.0]}}}},

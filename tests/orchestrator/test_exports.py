@@ -13,7 +13,7 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_exports, write_report
+from orchestrator.report import write_exports, write_page
 from orchestrator.report.facts import read_facts
 from orchestrator.report.latex import latex
 from orchestrator.report.markdown import markdown
@@ -179,7 +179,7 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
     files = {file.name: file for file in write_exports(StudyFolder(path))}
     for name in ("report.md", "table.tex", "cells.csv", "runs.csv"):
         assert "UNFINISHED: 18 of 20 runs have ended." in files[name].read_text(), name
-    assert "UNFINISHED: 18 of 20 runs have ended." in write_report(StudyFolder(path)).read_text()
+    assert "UNFINISHED: 18 of 20 runs have ended." in write_page(StudyFolder(path)).read_text()
     whole = write_exports(StudyFolder(write_ablation(tmp_path / "whole", panels=0)))
     for name in ("forest.svg", "curves.svg"):  # letters are paths: the one with a title has more of them
         finished = next(file for file in whole if file.name == name)

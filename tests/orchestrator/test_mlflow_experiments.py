@@ -13,7 +13,7 @@ from guidedmix_core import ConfigError
 from orchestrator.folder import StudyFolder
 from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_run import cells_table
-from orchestrator.report import write_exports, write_report
+from orchestrator.report import write_exports, write_page
 from orchestrator.summary import write_summary
 from orchestrator.tracking import register
 from tests.orchestrator.factorial_folder import write_factorial
@@ -68,7 +68,7 @@ def test_the_run_of_an_ablation_carries_its_table_and_figures(tmp_path: Path, da
     folder = StudyFolder(write_factorial(tmp_path / "factors", blocks=1))
     shutil.copyfile(database, folder.mlflow_db)
     write_summary(folder)
-    write_report(folder)
+    write_page(folder)
     write_exports(folder)
     (mirror := Mirror(LOCAL, folder)).sync()
     client = mirror.store.client

@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
 from orchestrator.report.differences import difference_plot
 from orchestrator.report.facts import read_facts
@@ -22,7 +22,7 @@ from tests.orchestrator.test_report import words
 
 
 def written(path: Path) -> str:
-    return write_report(StudyFolder(path)).read_text(encoding="utf-8")
+    return write_page(StudyFolder(path)).read_text(encoding="utf-8")
 
 
 def comparison_of(path: Path):

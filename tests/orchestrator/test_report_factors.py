@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.report.choice import MOST_DRAWN, shown_cells
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import read_facts
@@ -34,7 +34,7 @@ def factorial(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def html(factorial) -> str:
-    return write_report(StudyFolder(factorial)).read_text(encoding="utf-8")
+    return write_page(StudyFolder(factorial)).read_text(encoding="utf-8")
 
 
 def test_effects_are_those_that_were_put_in(factorial):
@@ -55,7 +55,7 @@ def test_the_half_normal_plot_has_a_point_for_each_effect(factorial):
 def test_the_largest_interaction_comes_first_with_the_means_of_its_four_corners(factorial):
     facts, comparison = comparison_of(factorial)
     title, chart = interaction_charts(comparison, facts.request)[0]
-    assert title == "mixing × pairing"
+    assert title == "mixing × pairing, a line a level of pairing"
     # over blocks 0 and 1, and both levels of average: 0.5 + 0.005 + gains
     for said in (
         "mixing on, pairing guided: 57.5",
@@ -73,7 +73,7 @@ def test_the_page_has_a_check_mark_for_each_factor_of_a_cell(html):
 
 
 def test_a_study_without_factors_has_no_section_of_them(tmp_path):
-    html = write_report(StudyFolder(write_ablation(tmp_path / "listed", blocks=2, panels=0))).read_text()
+    html = write_page(StudyFolder(write_ablation(tmp_path / "listed", blocks=2, panels=0))).read_text()
     assert "What each factor does" not in html
     assert '<td class="mark">' not in html
 
@@ -108,13 +108,13 @@ def test_images_are_chosen_by_gain_median_and_loss(tmp_path):
         ("scene_0002", "median, +5.0"),
         ("scene_0000", "largest loss, −10.0"),
     ]
-    html = write_report(StudyFolder(path)).read_text()
+    html = write_page(StudyFolder(path)).read_text()
     assert html.count("<figcaption>image</figcaption>") == 3
     assert "Shown are, of the images whose pictures were kept, those with the largest gain" in words(html)
 
 
 def test_without_counts_all_pictures_are_shown_and_the_page_says_so(tmp_path):
-    html = write_report(StudyFolder(write_ablation(tmp_path / "bare", blocks=1, panels=4))).read_text()
+    html = write_page(StudyFolder(write_ablation(tmp_path / "bare", blocks=1, panels=4))).read_text()
     assert html.count("<figcaption>image</figcaption>") == 4
     assert "All that were kept are shown." in words(html)
 
@@ -130,7 +130,7 @@ def test_a_page_holds_so_many_cells_and_says_where_the_others_are(tmp_path, monk
     assert len(names) == MOST_DRAWN
     assert {"supervised", "all_labels", "cell_089"} <= {*names}
     assert "cell_001" not in names  # 0.471 is what the reference has
-    html = write_report(StudyFolder(path)).read_text()
+    html = write_page(StudyFolder(path)).read_text()
     assert html.count('<td class="left cell">') == MOST_DRAWN
     assert "all 95 are in report/cells.csv" in words(html)
 
