@@ -41,7 +41,7 @@ class PlannedRun:
 def planned_runs(study: Study, base: Tree, folder: StudyFolder) -> list[PlannedRun]:
     """Each once: of equal cells the first one has the run."""
     if isinstance(study, AblationStudy):
-        return list(_of_cells(study.runs(base), folder))
+        return list(_of_cells(study.runs(base), folder, study.reuse))
     assert isinstance(study, SearchStudy)
     return list(_of_search(study, base, folder))
 
@@ -86,11 +86,12 @@ def _reached(record: TrialRecord) -> tuple[State, int]:
     return ("begun", record.step) if record.state == "running" else (record.state, 0)
 
 
-def _of_cells(runs: list[CellRun], folder: StudyFolder) -> Iterator[PlannedRun]:
+def _of_cells(runs: list[CellRun], folder: StudyFolder, reuse: bool) -> Iterator[PlannedRun]:
     first = {run.fingerprint: run for run in reversed(runs)}
     states = run_states(folder, first.keys())
     missing = [run for run in first if run not in states]
-    states |= dict.fromkeys(complete_elsewhere(folder, missing), ("elsewhere", 0))
+    if reuse:
+        states |= dict.fromkeys(complete_elsewhere(folder, missing), ("elsewhere", 0))
     known: dict[str, str] = {}
     for run in runs:
         if first[run.fingerprint] is run:

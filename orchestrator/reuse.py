@@ -14,7 +14,7 @@ from pathlib import Path
 
 from guidedmix_core import RunConfig, fingerprint, open_data
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_atomic, write_json
-from orchestrator.results import TrialRecord
+from orchestrator.results import TrialRecord, load_trial
 from orchestrator.study import Objective
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
@@ -23,8 +23,9 @@ RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
 def find_finished(config: RunConfig, folder: StudyFolder, objective: Objective) -> TrialFolder | None:
     """The complete run of another study that is this run, on the data as it is now; the first by the study's name."""
     digest, place = fingerprint(config), folder.path.absolute()
-    others = (path.parent for path in sorted(place.parent.glob(f"*/trials/{digest}/result.json")))
-    finished = [TrialFolder(path) for path in others if path.parent.parent != place and _is_whole(path, objective)]
+    ended = sorted(place.parent.glob(f"*/trials/{digest}/result.json"))
+    others = [TrialFolder(path.parent) for path in ended if path.parents[2] != place]
+    finished = [trial for trial in others if _is_whole(trial, objective)]
     if not finished:
         return None
     data = open_data(config).fingerprint
@@ -63,12 +64,13 @@ def reused_words(records: Iterable[TrialRecord], folder: StudyFolder) -> str | N
     return f"{said}; {others} of them made by other code" if others else said
 
 
-def _is_whole(trial: Path, objective: Objective) -> bool:
-    """Complete, with what this study judges it by, and with all its files: some may have been removed to save room."""
-    folder = TrialFolder(trial)
-    result = read_json(folder.result)
-    is_judged = result["state"] == "complete" and result["metrics"].get(objective.metric) is not None
-    return is_judged and all((trial / name).exists() for name in (*RECORDS, "trial.json"))
+def _is_whole(trial: TrialFolder, objective: Objective) -> bool:
+    """Complete, as it was asked for, with what this study judges it by, and with all its files: some may have been
+    removed to save room."""
+    if not all((trial.path / name).exists() for name in (*RECORDS, "trial.json")):
+        return False
+    record = load_trial(trial)
+    return record.state == "complete" and record.halvings == 0 and objective.metric in record.metrics
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,25 @@ Changes = Annotated[
 StudyDir = Annotated[
     Path | None, typer.Option("--study", help="The study's folder. Default: studies/NAME.", show_default=False)
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="+N",
+        help="So many replicates more than the file has: its (first) block section goes on from its greatest values. "
+        "+2 twice is +2, and without it the table is the file's again; what was trained is kept.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
+
+
+def more_blocks(seeds: str) -> int:
+    """What `--seeds` asks for."""
+    from guidedmix_core import ConfigError
+
+    if not re.fullmatch(r"\+[1-9][0-9]*", seeds):
+        raise ConfigError(f"--seeds {seeds}: expected +N, so many more than the file has, such as +2")
+    return int(seeds)
 
 
 def print_next(lines: dict[str, str]) -> None:

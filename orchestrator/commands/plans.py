@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, console, errors, print_next
+from orchestrator.commands import Changes, Seeds, console, errors, more_blocks, print_next
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -48,6 +48,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    seeds: Seeds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say what a study will do before it does it: runs, shared stages, hours, price, and the smallest difference that
@@ -56,11 +57,12 @@ def plan(
     Costs are those of complete runs, here and in the studies beside it, or of a probe, which is kept in `costs.json`
     beside the studies. No data is opened without --probe.
     """
+    from orchestrator.ablation import AblationStudy
     from orchestrator.clusters import Machine, read_cluster
     from orchestrator.plan import needed_by, over_budget, plan_study
     from orchestrator.plan_table import as_json as content
 
-    request, base, folder = _study(file, changes or [], study)
+    request, base, folder = _study(file, changes or [], study, seeds)
     where, machine = read_cluster(cluster), Machine.here()
     needed = needed_by(request.scaling, device)
 
@@ -75,7 +77,7 @@ def plan(
     if as_json:
         console.print_json(json.dumps({**content(found), "over_budget": problems}))
     else:
-        _show(found)
+        _show(found, request.remarks(base) if isinstance(request, AblationStudy) else [])
     _refuse(problems)
 
 
@@ -96,7 +98,8 @@ def _refuse(problems: list[str]) -> None:
         raise typer.Exit(OVER_BUDGET)
 
 
-def _study(file: str, changes: list[str], study: Path | None) -> tuple[Study, Tree, StudyFolder]:
+def _study(file: str, changes: list[str], study: Path | None, seeds: str | None) -> tuple[Study, Tree, StudyFolder]:
+    from guidedmix_core import ConfigError
     from orchestrator.ablation import AblationStudy
     from orchestrator.checking import study_model
     from orchestrator.folder import StudyFolder
@@ -104,6 +107,10 @@ def _study(file: str, changes: list[str], study: Path | None) -> tuple[Study, Tr
 
     model = study_model(file)
     request, base = load_study(file, changes, model)
+    if seeds is not None:
+        if not isinstance(request, AblationStudy):
+            raise ConfigError(f"--seeds {seeds}: a search has no blocks; give search.trials=N")
+        request = request.with_more_blocks(more_blocks(seeds))
     name = f"ablation-{Path(file).stem}" if model is AblationStudy else Path(file).stem
     return request, base, StudyFolder(study or Path("studies") / name)
 
@@ -122,11 +129,13 @@ def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:
             measure(run, folder, device, max(1, int(found.needed.cpus)))
 
 
-def _show(found: Plan) -> None:
+def _show(found: Plan, remarks: list[str]) -> None:
     from orchestrator.plan_table import WIDTH, facts, runs_table, stages_tree, title, warnings
 
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(Text(title(found), style="bold"))
+    for remark in remarks:
+        console.print(Text(remark), soft_wrap=True)
     wide.print()
     wide.print(runs_table(found), soft_wrap=True)
     wide.print()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from orchestrator.commands import Changes, console, errors, plain_table
 
-Family = Literal["methods", "datasets", "segmentors", "backbones", "runs", "searches", "ablations"]
+Family = Literal["methods", "datasets", "segmentors", "backbones", "designs", "runs", "searches", "ablations"]
 SHELVES = {"runs": "base", "searches": "search", "ablations": "ablation"}
 
 
@@ -67,8 +67,9 @@ def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> No
                 console.print(name)
         return
     table = plain_table()
-    for name in names(family):
-        table.add_row(name, Text((find(family, name).__doc__ or "").strip().partition("\n")[0], style="dim"))
+    package = "orchestrator.designs" if family == "designs" else family
+    for name in names(package):
+        table.add_row(name, Text((find(package, name).__doc__ or "").strip().partition("\n")[0], style="dim"))
     console.print(table)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Device, StudyDir, console, errors, print_next
+from orchestrator.commands import Changes, Device, Seeds, StudyDir, console, errors, more_blocks, print_next
 from orchestrator.commands.plans import keep_budget
 
 if TYPE_CHECKING:
@@ -73,15 +72,7 @@ def ablate(
     ] = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            metavar="+N",
-            help="So many replicates more than the file has: its (first) block section goes on from its greatest "
-            "values. +2 twice is +2, and without it the table is the file's again; what was trained is kept.",
-            show_default=False,
-        ),
-    ] = None,
+    seeds: Seeds = None,
     retry_failed: RetryFailed = False,
 ) -> None:
     """Compare cells over paired blocks: train every cell in each block, take the differences to the reference inside
@@ -101,7 +92,7 @@ def ablate(
     folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
     request, base = load_study(file, changes or [], AblationStudy)
     if seeds is not None:
-        request = request.with_more_blocks(_more(seeds))
+        request = request.with_more_blocks(more_blocks(seeds))
     _run(request, base, folder, executor, device, retry_failed)
     _print_ablation(folder)
     _exit_by_outcome(folder)
@@ -217,14 +208,6 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
     write_report(folder)
     for window in windows:
         window.catch_up()
-
-
-def _more(seeds: str) -> int:
-    from guidedmix_core import ConfigError
-
-    if not re.fullmatch(r"\+[1-9][0-9]*", seeds):
-        raise ConfigError(f"--seeds {seeds}: expected +N, so many more than the file has, such as +2")
-    return int(seeds)
 
 
 def _print_search(folder: StudyFolder) -> None:

@@ -113,6 +113,8 @@ def test_ablations_are_listed_and_have_a_schema(call, capfd: pytest.CaptureFixtu
     listed = capfd.readouterr().out.splitlines()
     assert "ablation/demo" in listed
     assert all(name.startswith("ablation/") for name in listed)
+    assert call("guidedmix list designs") == 0
+    assert "leave_one_out" in capfd.readouterr().out
     assert call("guidedmix schema --directory schemas") == 0
     schema = json.loads(Path("schemas/ablation.schema.json").read_text())
     assert schema["required"] == ["base", "reference", "blocks"]

@@ -138,6 +138,7 @@ def test_runs_that_are_complete_in_another_study_beside_are_found(folder: StudyF
     end(other, "usual", 0)
     end(other, "usual", 1, "failed")
     assert plan_of(folder).states == {"elsewhere": 1, "new": 5}
+    assert plan_of(folder, study_of(reuse=False)).states == {"new": 6}
     wanted = [fingerprint(config_of("usual", seed)) for seed in (0, 1)]
     assert {run: found.name for run, found in complete_elsewhere(folder, wanted).items()} == {wanted[0]: "other"}
 

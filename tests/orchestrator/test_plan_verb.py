@@ -48,6 +48,18 @@ def test_a_plan_is_printed_and_nothing_is_written(call, capfd: pytest.CaptureFix
     assert not Path("studies").exists()
 
 
+def test_a_plan_knows_further_seeds_and_says_what_a_design_can_tell(call, capfd: pytest.CaptureFixture[str]) -> None:
+    design = {"factors": {"lr": {"usual": {}, "slow": {"optim.lr": 1e-5}}}, "design": "full_factorial"}
+    cells = {key: value for key, value in ABLATION.items() if key != "cells"}
+    Path("design.yaml").write_text(yaml.safe_dump({**cells, **design, "reference": "full"}, sort_keys=False))
+    assert call("guidedmix plan design.yaml --seeds +2") == 0
+    shown = capfd.readouterr().out
+    assert "2 cells over 4 blocks" in shown
+    assert "full_factorial: all 2 = 2 combinations, balanced. No effect is aliased." in shown
+    assert call("guidedmix plan search.yaml --seeds +2") == 2
+    assert "a search has no blocks; give search.trials=N" in capfd.readouterr().err
+
+
 def test_a_probe_measures_what_is_not_known_and_leaves_no_trial(call, capfd: pytest.CaptureFixture[str]) -> None:
     assert call("guidedmix plan ablation.yaml --device cpu --probe --json") == 0
     plan = json.loads(capfd.readouterr().out)

@@ -68,7 +68,7 @@ def test_what_was_taken_over_stands_without_the_other_study(first: StudyFolder, 
     assert "Not trained here: 1 run reused from first" in write_report(second).read_text()
 
 
-@pytest.mark.parametrize("how", ["reuse: false", "other data", "still running", "failed", "no counts"])
+@pytest.mark.parametrize("how", ["reuse: false", "other data", "still running", "failed", "no counts", "halved"])
 def test_what_is_not_the_same_finished_run_is_trained(
     first: StudyFolder, second: StudyFolder, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -79,6 +79,9 @@ def test_what_is_not_the_same_finished_run_is_trained(
         write_json(trial.result, {**read_json(trial.result), "state": "failed"})
     elif how == "still running":
         trial.result.unlink()
+    elif how == "halved":
+        adjusted = {"halvings": 1, "sees_batches": True, "asked": 4, "used": 2}
+        write_json(trial.result, {**read_json(trial.result), "adjusted": adjusted})
     elif how == "no counts":
         trial.counts.unlink()
     steps = counting(monkeypatch)
