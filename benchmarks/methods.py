@@ -60,6 +60,12 @@ class Watch:
             self._settle()
             self.seconds = self._now() - self.started
 
+    def alive(self) -> None:
+        return
+
+    def leaves(self) -> bool:
+        return False
+
     def evaluated(self, report: Report) -> bool:
         return False
 

@@ -1,10 +1,11 @@
 """The front door of the training core: the only names that others import."""
 
+from guidedmix_core.building import sees_batches
 from guidedmix_core.checkpoint import Checkpoints
-from guidedmix_core.components import Config, find, names
+from guidedmix_core.components import Component, Config, find, names
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes, Dataset, Part, Record
-from guidedmix_core.errors import ConfigError, TrialFailed, nearest
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.loaders import open_data
@@ -30,12 +31,14 @@ from guidedmix_core.trees import Tree
 __all__ = [
     "Checkpoints",
     "Classes",
+    "Component",
     "Config",
     "ConfigError",
     "Cost",
     "Dataset",
     "Panel",
     "Part",
+    "Preempted",
     "Record",
     "Report",
     "Reporter",
@@ -72,5 +75,6 @@ __all__ = [
     "read_yaml",
     "resolve",
     "search_spaces",
+    "sees_batches",
     "train",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from guidedmix_core.config import RunConfig
 from guidedmix_core.methods import Made
@@ -20,6 +21,12 @@ def build_networks(
     them. `start` are the weights that the stage before hands on."""
     names = config.data.classes().names
     return config.method.networks(Builder(config.seed, config.segmentor, num_classes, pretrained, names, start))
+
+
+def sees_batches(config: RunConfig) -> bool:
+    """Whether a layer in training takes its statistics over the images that pass together, as BatchNorm does."""
+    nets = build_networks(config, len(config.data.classes()), pretrained=False).train()
+    return any(isinstance(layer, _BatchNorm) and layer.training for layer in nets.modules())
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 guidedmix}` names.
 
 The folder is the registry. A family is a package whose `__init__` holds the base class; each other file without a
-leading
-underscore holds one subclass of it. Adding a component is adding a file.
+leading underscore holds one subclass of it. Adding a component is adding a file.
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ class Config(BaseModel):
 
 
 class Component(Config):
-    """A section that is chosen by name. The family's base class sets `family` to its package's name."""
+    """A section that is chosen by name. The family's base class sets `family` to its package's name: `methods`, or,
+    outside the core, with all that is above it."""
 
     family: ClassVar[str]
 
@@ -78,7 +78,7 @@ def _defaults_with_fields(config: type[Config]) -> tuple[tuple[str, dict[str, An
 @cache
 def names(family: str) -> tuple[str, ...]:
     """The names of a family's components, sorted: `names("methods")`."""
-    package = importlib.import_module(f"guidedmix_core.{family}")
+    package = importlib.import_module(_package(family))
     return tuple(
         sorted(found.name for found in pkgutil.iter_modules(package.__path__) if not found.name.startswith("_"))
     )
@@ -89,7 +89,7 @@ def find(family: str, name: str) -> type[Component]:
     """The component class that stands in `family/name.py`. ConfigError names the nearest one if there is none."""
     if name not in names(family):
         raise ConfigError(f"no {_singular(family)} {name!r}; {nearest(name, names(family))}")
-    module = importlib.import_module(f"guidedmix_core.{family}.{name}")
+    module = importlib.import_module(f"{_package(family)}.{name}")
     own = [
         value
         for value in vars(module).values()
@@ -144,5 +144,10 @@ def _named_schema(name: str, component: type[Component]) -> dict[str, Any]:
     return schema
 
 
+def _package(family: str) -> str:
+    return family if "." in family else f"guidedmix_core.{family}"
+
+
 def _singular(family: str) -> str:
-    return {"datasets": "data set"}.get(family, family.removesuffix("s"))
+    last = family.rpartition(".")[2]
+    return {"datasets": "data set"}.get(last, last.removesuffix("s"))

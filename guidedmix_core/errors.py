@@ -1,4 +1,4 @@
-"""The two ways to fail: the request is wrong, or one run is lost."""
+"""The two ways to fail: the request is wrong, or one run is lost. And one way to leave that is no failure."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class TrialFailed(Exception):  # noqa: N818 - it is what happened to the trial
 
     def __reduce__(self):  # keyword-only arguments do not survive the default pickling between processes
         return _trial_failed, (str(self), self.reason, self.step)
+
+
+class Preempted(BaseException):
+    """The process was asked to go. Whatever runs has written a checkpoint, and the same call goes on from it."""
 
 
 def _trial_failed(message: str, reason: Reason, step: int | None) -> TrialFailed:

@@ -133,5 +133,11 @@ class _Silent:
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         return
 
+    def alive(self) -> None:
+        return
+
+    def leaves(self) -> bool:
+        return False
+
     def evaluated(self, report: Report) -> bool:
         return False

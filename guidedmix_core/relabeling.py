@@ -41,18 +41,26 @@ CHUNK = 64
 
 @torch.no_grad()
 def relabel(
-    ask: Relabel, stage: RunConfig, folder: StageFolder, data: RunData, place: Place, earlier: ArrayCache | None
+    ask: Relabel,
+    stage: RunConfig,
+    folder: StageFolder,
+    data: RunData,
+    place: Place,
+    earlier: ArrayCache | None,
+    alive: Callable[[], None] = lambda: None,
 ) -> ArrayCache:
-    """The stored masks. `earlier` are those that the stage itself was taught. The caller holds the stage's lock."""
+    """The stored masks. `earlier` are those that the stage itself was taught. The caller holds the stage's lock, and
+    hears of each image by `alive`."""
     began, images = time.perf_counter(), [record.id for record in data.split.unlabeled]
     chosen = list(range(len(images)))
     if ask.share < 1:
-        scores = _stabilities(stage, folder, data, place)
+        scores = _stabilities(stage, folder, data, place, alive)
         chosen = most_stable([scores[name] for name in images], ask.share)
     kept = {name: i for i, name in enumerate(earlier.ids)} if earlier is not None and ask.keep else {}
     network = _network(stage, folder.weights, place)
 
     def label(i: int) -> UInt8[np.ndarray, "H W"]:
+        alive()
         if earlier is not None and images[i] in kept:
             return earlier[kept[images[i]]]
         with _autocast(stage, place):
@@ -96,7 +104,9 @@ def most_stable(scores: Sequence[float], share: float) -> list[int]:
     return sorted(sorted(range(len(scores)), key=lambda i: -scores[i])[:wanted])
 
 
-def _stabilities(stage: RunConfig, folder: StageFolder, data: RunData, place: Place) -> dict[str, float]:
+def _stabilities(
+    stage: RunConfig, folder: StageFolder, data: RunData, place: Place, alive: Callable[[], None]
+) -> dict[str, float]:
     """Of every unlabeled image, by its id. Predicted as it is: the averages are for the masks."""
     if place.agree(folder.stability.exists()):
         return json.loads(folder.stability.read_text())
@@ -104,6 +114,7 @@ def _stabilities(stage: RunConfig, folder: StageFolder, data: RunData, place: Pl
     networks = [_network(stage, path, place) for path in paths]
 
     def judge(i: int) -> float:
+        alive()
         image = data.unlabeled_image(i, place.device)
         with _autocast(stage, place):
             *before, final = (network(image).argmax(1)[0] for network in networks)

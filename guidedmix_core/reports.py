@@ -55,6 +55,15 @@ class Reporter(Protocol):
         """After every step; the losses stay on the device unless they are read."""
         ...
 
+    def alive(self) -> None:
+        """Now and then between steps: another image was judged or labeled, another process is still waited for."""
+        ...
+
+    def leaves(self) -> bool:
+        """After every step, asked of the first worker. True: this process must go. The run saves where it is and raises
+        `Preempted`."""
+        ...
+
     def evaluated(self, report: Report) -> bool:
         """After every evaluation, when its checkpoint is written. True asks the run to stop here."""
         ...

@@ -156,7 +156,8 @@ class _Chain:
         with self._locked(i - 1):
             if (masks := self._stored(folder.pseudo(ask))) is not None:
                 return masks
-            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier)
+            alive = self.reporter.alive
+            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier, alive)
 
     def _stored(self, folder: Path) -> ArrayCache | None:
         return ArrayCache(folder) if self.place.agree(opened(folder) is not None) else None
@@ -171,7 +172,7 @@ class _Chain:
             self._tell(i, "waits")
             log.warning("%s: another process works on it; waiting until it has done, or died", folder.path)
             while not self._acquired(lock, PATIENCE):
-                pass
+                self.reporter.alive()
         try:
             yield
         finally:
@@ -226,6 +227,12 @@ class _StageReporter:
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.reporter.progress(step, steps, losses)
+
+    def alive(self) -> None:
+        self.reporter.alive()
+
+    def leaves(self) -> bool:
+        return self.reporter.leaves()
 
     def evaluated(self, report: Report) -> bool:
         self.folder.note(report.step, report.metrics)

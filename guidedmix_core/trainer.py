@@ -19,8 +19,8 @@ from guidedmix_core.batch import Batch, StepLosses
 from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
-from guidedmix_core.errors import ConfigError, TrialFailed
-from guidedmix_core.evaluation import Evaluation, draw_panels, evaluate, pseudo_quality
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
+from guidedmix_core.evaluation import Evaluation, Predictor, draw_panels, evaluate, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
@@ -57,7 +57,8 @@ def train(
     """Train until the last step, or until the reporter asks to stop; go on from the last checkpoint if there is one.
 
     `stages` is the folder where the stages of runs are kept and shared; None: beside the checkpoints, for this run.
-    ConfigError for wrong data or a foreign checkpoint; TrialFailed when the run diverges.
+    ConfigError for wrong data or a foreign checkpoint; TrialFailed when the run diverges; Preempted when the reporter
+    leaves.
     """
     place = Place.here(device)
     parts = place.world * config.train.accumulate
@@ -107,7 +108,7 @@ class Run:
         self.players = self.method.players(self.nets, config.optim)
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
-        self.step = 0
+        self.step = self.reported = 0
         self.step_module: nn.Module = Step(self.method, self.nets)
         if place.world > 1:  # buffers are the method's own; weights are equal because gradients are
             self.step_module = DistributedDataParallel(
@@ -135,11 +136,13 @@ class Run:
                 self.last_metrics = {**metrics, **values, **self._times()}
                 stop = self._report(Report(self.step, self.last_metrics))
                 since, started = self.step, time.perf_counter()
+            if self.step < steps and not stop and self.reporter.leaves():
+                self._leave(time.perf_counter() - started)
         if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
             judged, values = self._evaluate()
         with torch.no_grad():
-            predictor = self.method.predictor(self.nets.eval())
-            panels = draw_panels(predictor, self.data.panels(self.place.device), self.config)
+            self.nets.eval()
+            panels = draw_panels(self._predictor(), self.data.panels(self.place.device), self.config)
         metrics, stopped = {**self.last_metrics, **values}, self.step < steps
         end = (judged.ids, judged.counts, panels)
         return Result(self.step, steps, metrics, self.best, stopped, self.seconds, *end)
@@ -156,7 +159,9 @@ class Run:
             player.load_state_dict(state["players"][name])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
         self.stage_seconds = self.last_metrics.get("time/stage_seconds", 0.0)
-        self.best = Report(**state["best"])
+        self.best, self.reported = Report(**state["best"]), self.step
+        if unreported := state.get("unreported"):
+            self.reported, self.sums, self.first_bad = (unreported[key] for key in ("since", "sums", "first_bad"))
 
     def train_step(self) -> None:
         config, place, accumulate = self.config, self.place, self.config.train.accumulate
@@ -227,11 +232,20 @@ class Run:
         place = self.place
         self.nets.eval()
         with torch.no_grad(), self.autocast():
-            judged = evaluate(
-                self.method.predictor(self.nets), self.config, self.data, place.device, place.rank, place.world
-            )
+            judged = evaluate(self._predictor(), self.config, self.data, place.device, place.rank, place.world)
+            self.reporter.alive()
             pseudo = pseudo_quality(self.method, self.nets, self.data, self.at(), place.device)
         return judged, {**evaluation_metrics(judged.counts, self.data.classes.names), **pseudo}
+
+    def _predictor(self) -> Predictor:
+        """Each prediction is heard of: between two steps, judging takes longest."""
+        predict = self.method.predictor(self.nets)
+
+        def heard(image: Tensor) -> Tensor:
+            self.reporter.alive()
+            return predict(image)
+
+        return heard
 
     def _times(self) -> dict[str, float]:
         """The run's own seconds, and what its stages took, here or elsewhere."""
@@ -240,7 +254,7 @@ class Run:
 
     def _report(self, report: Report) -> bool:
         """Checkpoint first, then tell; all workers follow the first one's answer."""
-        stop = False
+        stop, self.reported = False, report.step
         is_best = "val/miou" in report.metrics and (
             not self.best.metrics or not report.metrics["val/miou"] <= self.best.metrics["val/miou"]
         )
@@ -252,6 +266,15 @@ class Run:
             self.checkpoints.save_last(self.config, self._state(report))
             stop = self.reporter.evaluated(report)
         return self.place.agree(stop) and self.step < self.config.train.steps
+
+    def _leave(self, seconds: float) -> None:
+        """Alone: the first worker writes the checkpoint, and the others end with it. The next report will be that of a
+        run which never left."""
+        self.seconds += seconds
+        unreported = {"since": self.reported, "sums": self.sums, "first_bad": self.first_bad}
+        state = self._state(Report(self.step, {**self.last_metrics, **self._times()}))
+        self.checkpoints.save_last(self.config, {**state, "unreported": unreported})
+        raise Preempted(f"left at step {self.step} of {self.config.train.steps}")
 
     def _state(self, report: Report) -> dict[str, Any]:
         players = {name: player.state_dict() for name, player in self.players.items()}

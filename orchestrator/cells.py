@@ -1,4 +1,4 @@
-"""The runs of an ablation: a list that nothing changes, and no run is stopped early."""
+"""The runs of an ablation, block by block. No run is stopped early; a cell may get more blocks until it is decided."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from itertools import count
 
 from guidedmix_core import Tree
 from orchestrator.ablation import AblationStudy, CellRun
+from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.proposals import Proposal
-from orchestrator.results import TrialRecord
+from orchestrator.results import TrialRecord, load_trials
 from orchestrator.stage_tree import Chain, StageStore, chain_of, first_free, in_order
 
 
@@ -16,40 +17,31 @@ class Cells:
     """What has no end yet: what was interrupted, then block by block, the longest first. Numbers count on from those of
     the journal.
 
-    A run is held back while another one makes a stage that it needs: it would wait for a lock in a worker's place.
+    A run is held back while another one makes a stage that it needs: it would wait for a lock in a worker's place. With
+    `sequential`, a block after the listed ones is of the reference and the cells that are undecided by then.
     """
 
     def __init__(self, study: AblationStudy, base: Tree, folder: StudyFolder) -> None:
-        asked = {
+        self._study, self._folder = study, folder
+        self._asked = {
             (event["cell"], event["block"], event["fingerprint"]): event["number"]
             for event in folder.events()
             if event["event"] == "asked"
         }
-        new = count(1 + max(asked.values(), default=-1))
-        interrupted: dict[int, CellRun] = {}
-        fresh: list[CellRun] = []
-        for run in _named(study.runs(base), folder):
-            number = asked.get((run.cell, run.block, run.fingerprint))
-            is_canary = (run.cell, run.block) == (study.reference, 0)  # the driver looks at its end at each start
-            if number is None:
-                fresh.append(run)
-            elif is_canary or not folder.trial(run.fingerprint).result.exists():
-                interrupted[number] = run
-
-        def chain(run: CellRun) -> Chain:
-            return chain_of(run.config, run.block, run.cell == study.reference)
-
-        ordered = [fresh[i] for i in in_order([chain(run) for run in fresh])]
-        self._runs = dict([*sorted(interrupted.items()), *zip(new, ordered, strict=False)])
-        self._waiting = {number: chain(run) for number, run in self._runs.items()}
-        self._out: dict[int, Chain] = {}
+        self._new = count(1 + max(self._asked.values(), default=-1))
         self._stages = StageStore(folder.stages)
-
-    @property
-    def waits(self) -> bool:
-        return bool(self._waiting)
+        self._runs: dict[int, CellRun] = {}
+        self._waiting: dict[int, Chain] = {}
+        self._out: dict[int, Chain] = {}
+        runs = _named(study.runs(base), folder)
+        listed = len(study.listed_blocks)
+        self._later = [run for run in runs if run.block >= listed]
+        self._line_up([run for run in runs if run.block < listed])
 
     def ask(self) -> Proposal | None:
+        """None also while a look, or a stage, has to wait for runs that are out."""
+        if not self._waiting and self._later:
+            self._line_up(self._next_block())
         if (number := first_free(self._waiting, self._out.values(), self._stages)) is None:
             return None
         self._out[number] = self._waiting.pop(number)
@@ -61,6 +53,36 @@ class Cells:
 
     def tell(self, number: int, record: TrialRecord) -> None:
         del self._out[number]
+
+    def _next_block(self) -> list[CellRun]:
+        """Of the reference and the cells that no look has decided; once each."""
+        looks = compare(self._folder.request(), load_trials(self._folder)).looks
+        if looks is None or not looks.undecided:
+            return []
+        wanted = {self._study.reference, *looks.undecided}
+        due = [run for run in self._later if run.block == looks.blocks and run.cell in wanted]
+        self._later = [run for run in self._later if run.block > (looks.blocks or 0)]
+        return due
+
+    def _line_up(self, runs: list[CellRun]) -> None:
+        """What has no end yet; what was interrupted first, under its old number."""
+        interrupted: dict[int, CellRun] = {}
+        fresh: list[CellRun] = []
+        for run in runs:
+            number = self._asked.get((run.cell, run.block, run.fingerprint))
+            is_canary = (run.cell, run.block) == (self._study.reference, 0)  # the driver looks at its end at each start
+            if number is None:
+                fresh.append(run)
+            elif is_canary or not self._folder.trial(run.fingerprint).result.exists():
+                interrupted[number] = run
+        ordered = [fresh[i] for i in in_order([self._chain(run) for run in fresh])]
+        new = {number: run for run, number in zip(ordered, self._new, strict=False)}
+        lined_up = {**dict(sorted(interrupted.items())), **new}
+        self._runs |= lined_up
+        self._waiting |= {number: self._chain(run) for number, run in lined_up.items()}
+
+    def _chain(self, run: CellRun) -> Chain:
+        return chain_of(run.config, run.block, run.cell == self._study.reference)
 
 
 def _named(runs: list[CellRun], folder: StudyFolder) -> list[CellRun]:

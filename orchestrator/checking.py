@@ -40,11 +40,11 @@ def _found(name: str, shelf: str) -> Path | None:
 
 
 def check_file(name: str) -> str:
-    """What a file is, in a sentence. ConfigError says what is wrong with it."""
+    """What a file is, in a sentence, and what a design says of itself. ConfigError says what is wrong with it."""
     keys = read_yaml(_path(name)).values
-    if "cells" in keys:
+    if keys.keys() & {"cells", "factors", "design"}:
         ablation, base = load_study(name, model=AblationStudy)
-        return f"an ablation of {ablation.check(base)}"
+        return "\n  ".join([f"an ablation of {ablation.check(base)}", *ablation.remarks(base)])
     if "parameters" in keys:
         search, base = load_study(name)
         size = f"{search.search.trials} trials over {len(search.parameters)} parameters"

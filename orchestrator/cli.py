@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, data, errors, plans, requests, studies
+from orchestrator.commands import checkpoints, compare, data, errors, plans, requests, rungs, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -31,6 +31,9 @@ app.command()(checkpoints.evaluate)
 app.command()(checkpoints.predict)
 app.command()(studies.ui)
 app.command()(studies.report)
+app.command()(rungs.rungs)
+app.command()(compare.compare)
+app.command()(studies.register)
 app.command()(requests.schema)
 app.add_typer(data.app, name="data")
 

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from orchestrator.analysis import Analysis
+from orchestrator.evidence import Arm, Evidence, Looks, take_looks, weigh
+from orchestrator.factorial import FactorEffect, factor_effects
 from orchestrator.results import TrialRecord
-from orchestrator.stats import Estimate, estimate, paired
+from orchestrator.stats import Estimate, estimate
 from orchestrator.study import Objective
+from orchestrator.units import is_share, scale_of
 
 ENOUGH_HEADROOM = 0.08
 """mIoU of the ceiling minus that of the reference. Below it no semi-supervised method can show a gain: at best it
 recovers a part of it, and seeds and splits move an mIoU by one to three points."""
 
 Verdict = Literal[
-    "reference", "better", "worse", "no difference shown", "one block: no interval", "the same runs", "not compared"
+    "reference",
+    "better",
+    "worse",
+    "smaller than the margin",
+    "no difference shown",
+    "one block: no interval",
+    "equal differences: no interval",
+    "no look yet",
+    "the same runs",
+    "not compared",
 ]
 
 
@@ -24,14 +38,25 @@ class Cell:
     """A cell, the runs that it asks for now, and what they come to."""
 
     name: str
+    levels: dict[str, str]
+    """Of each factor of the design; empty for a cell that is listed in the file."""
     changes: dict[str, Any]
     runs: tuple[TrialRecord | None, ...]
     """By block; None if it was not handed out yet."""
     value: Estimate | None
     """The objective over the blocks that are complete."""
-    versus: Estimate | None
-    """Its difference to the reference over the blocks that both have; None for the reference itself."""
+    evidence: Evidence | None
+    """Of its difference to the reference. None of the reference itself, and without a common block."""
     verdict: Verdict
+    is_small: bool
+    """Shown to be smaller than the margin; what is better or worse can be that as well."""
+    is_starred: bool
+    """Better or worse also by the exact sign-flip test, which asks for no normal distribution: six blocks at least."""
+
+    @property
+    def versus(self) -> Estimate | None:
+        """Its difference to the reference."""
+        return None if self.evidence is None else self.evidence.versus
 
     @property
     def complete(self) -> dict[int, TrialRecord]:
@@ -40,7 +65,17 @@ class Cell:
 
     @property
     def failed(self) -> int:
-        return sum(run is not None and run.state == "failed" for run in self.runs)
+        return len(self.failures)
+
+    @property
+    def failures(self) -> list[str]:
+        """The reason of each run that failed."""
+        return [run.failure["reason"] for run in self.runs if run is not None and run.failure is not None]
+
+    @property
+    def adjusted(self) -> list[TrialRecord]:
+        """Complete runs that were made in smaller micro-batches than asked for, as memory ran out."""
+        return [run for run in self.complete.values() if run.adjusted is not None]
 
     @property
     def seconds(self) -> float | None:
@@ -61,7 +96,25 @@ class Comparison:
     reference: Cell
     ceiling: Cell | None
     objective: Objective
+    analysis: Analysis
     blocks: int
+    """In which every cell has a run. A study that adds blocks has more of some cells."""
+    looks: Looks | None
+    """Of a study that adds blocks."""
+    effects: list[FactorEffect] | None
+    """Of the factors, if the cells are a two-level design."""
+
+    @property
+    def family(self) -> list[Cell]:
+        """What the correction is for."""
+        rivals = (cell for cell in self.cells if cell is not self.ceiling)
+        return [cell for cell in rivals if cell.evidence is not None and cell.evidence.p is not None]
+
+    @property
+    def margin_words(self) -> str:
+        """`0.3 points`; empty without a margin."""
+        margin = self.analysis.margin
+        return "" if margin is None else f"{margin:g}{' points' if is_share(self.objective.metric) else ''}"
 
     @property
     def headroom(self) -> Estimate | None:
@@ -79,42 +132,87 @@ class Comparison:
 def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Comparison:
     """Of the content of an ablation's `study.yaml` and its records. Equal cells share their runs."""
     objective = Objective.model_validate(request["objectives"][0])
+    analysis = Analysis.model_validate(request.get("analysis", {}))  # older folders have none
     found = {record.fingerprint: record for record in records}
     runs = {name: tuple(found.get(fingerprint) for fingerprint in row) for name, row in request["runs"].items()}
-    known = {name: _objectives(row) for name, row in runs.items()}
+    arms = {name: _arm(row) for name, row in runs.items()}
     reference, ceiling = request["reference"], request["ceiling"]
+    twins = {name for name, row in request["runs"].items() if row == request["runs"][reference]} - {reference}
+    family = [name for name in runs if name not in (reference, ceiling, *twins)]
+    margin = None if analysis.margin is None else analysis.margin / scale_of(objective.metric)
+    blocks, looks = len(runs[reference]), None
+    if request.get("sequential"):
+        blocks, most = request["first_look"], request["sequential"]["max_blocks"]
+        looks = take_looks(arms, reference, family, analysis, margin, blocks, most)
+    evidence = weigh(arms, reference, family, analysis, margin, looks)
     cells = {}
     for name, changes in request["cells"].items():
-        versus = None if name == reference else paired(known[name], known[reference])
-        verdict = "reference" if name == reference else _verdict(versus, objective)
-        if name != reference and request["runs"][name] == request["runs"][reference]:
-            verdict = "the same runs"
-        cells[name] = Cell(name, changes, runs[name], estimate([*known[name].values()]), versus, verdict)
+        own = evidence.get(name)
+        value = estimate([*arms[name].values.values()], analysis.interval)
+        roles: dict[str, Verdict] = {reference: "reference", **dict.fromkeys(twins, "the same runs")}
+        verdict = roles.get(name) or _verdict(own, objective, analysis)
+        is_small = own is not None and _reaches(own.p_smaller_adjusted, analysis)
+        is_starred = verdict in ("better", "worse") and own is not None and _reaches(own.p_sign_flip, analysis)
+        levels = request.get("levels", {}).get(name, {})
+        is_starred &= name != ceiling
+        cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
+    values = {name: arm.values for name, arm in arms.items()}
+    effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
     return Comparison(
-        tuple(cells.values()), cells[reference], ceiling and cells[ceiling], objective, len(runs[reference])
+        tuple(cells.values()),
+        cells[reference],
+        ceiling and cells[ceiling],
+        objective,
+        analysis,
+        blocks,
+        looks,
+        effects,
     )
 
 
 def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone."""
-    if request["kind"] != "ablate":
-        return list(records)
-    wanted = {fingerprint for row in request["runs"].values() for fingerprint in row}
-    return [record for record in records if record.fingerprint in wanted]
+    """Without what an ablation does not ask for any more: runs of a cell as it was, or of one that is gone; and
+    without the fresh runs of what is no longer the winner of a search."""
+    is_ablation = request["kind"] == "ablate"
+    runs = request["runs"] if is_ablation else request.get("confirmation", {}).get("runs", {})
+    wanted = {fingerprint for row in runs.values() for fingerprint in row}
+    return [
+        record for record in records if record.fingerprint in wanted or not (is_ablation or record.role == "confirm")
+    ]
 
 
-def _objectives(runs: Iterable[TrialRecord | None]) -> dict[int, float]:
-    """By block, of what is complete: a run that failed or was stopped has no value of a whole run."""
-    complete = ((block, run) for block, run in enumerate(runs) if run is not None and run.state == "complete")
-    return {block: run.objective for block, run in complete if run.objective is not None}
+def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
+    """A run that failed or was stopped has no value of a whole run."""
+    ended = {block: run for block, run in enumerate(runs) if run is not None and run.state != "running"}
+    values = {
+        block: run.objective
+        for block, run in ended.items()
+        if run.state == "complete" and run.objective is not None and math.isfinite(run.objective)
+    }
+    halvings = {block: run.halvings for block, run in ended.items() if run.halvings}
+    return Arm(values, frozenset(ended) - frozenset(values), halvings)
 
 
-def _verdict(versus: Estimate | None, objective: Objective) -> Verdict:
-    """Nothing is called better or worse unless its interval excludes zero."""
-    if versus is None:
+def _verdict(evidence: Evidence | None, objective: Objective, analysis: Analysis) -> Verdict:
+    """Nothing is called better or worse unless its interval excludes zero, and its p is small after the correction.
+
+    The first follows from the second: interval and p belong to one test, and the correction makes p larger.
+    """
+    if evidence is None:
         return "not compared"
+    versus = evidence.versus
+    if _reaches(evidence.p_adjusted, analysis):
+        return "better" if (versus.mean > 0) == (objective.mode == "max") else "worse"
+    if _reaches(evidence.p_smaller_adjusted, analysis):
+        return "smaller than the margin"
     if versus.n == 1:
         return "one block: no interval"
-    if not versus.excludes_zero:
-        return "no difference shown"
-    return "better" if (versus.mean > 0) == (objective.mode == "max") else "worse"
+    if versus.sd == 0:
+        return "equal differences: no interval"
+    if evidence.basis == "repeated looks" and evidence.p is None:
+        return "no look yet"
+    return "no difference shown"
+
+
+def _reaches(p: float | None, analysis: Analysis) -> bool:
+    return p is not None and p <= analysis.alpha

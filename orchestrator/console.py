@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,9 +17,11 @@ from torch import Tensor
 from guidedmix_core import StageReport
 from orchestrator.chains import current_stage, stage_words
 from orchestrator.comparison import asked_for
+from orchestrator.failures import adjustment_words
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, best, load_trials, objectives
+from orchestrator.units import show
 
 STYLES = {"running": "cyan", "complete": "green", "stopped": "yellow", "failed": "red"}
 SHOWN = 14
@@ -72,6 +74,12 @@ class StudyConsole(Listener):
             record.failure["message"] if record.failure else f"{self._label} {show(self.goal.metric, record.objective)}"
         )
         self._line(record, record.state, end)
+
+    def trial_reused(self, record: TrialRecord) -> None:
+        self.records[record.fingerprint] = record
+        self.already += 1
+        end = f"{self._label} {show(self.goal.metric, record.objective)}"
+        self._line(record, f"reused from {record.reused_from}", end)
 
     def study_ended(self) -> None:
         if self.live:
@@ -204,13 +212,6 @@ def short(path: str) -> str:
     return "mIoU" if last == "miou" else last
 
 
-def show(metric: str, value: float | None) -> str:
-    """An IoU in percent with one decimal, as papers print it; another number with four digits."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if "iou" in metric.lower() else f"{value:.4g}"
-
-
 def duration(seconds: float) -> str:
     """`42 s`, `3:05 min`, `2:10 h`."""
     if seconds < 60:
@@ -219,9 +220,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h" if seconds >= 3600 else f"{minutes}:{int(seconds % 60):02d} min"
 
 
+def adjusted_lines(records: Iterable[TrialRecord]) -> list[str]:
+    """What the † in a table says of each run that has one."""
+    return [f"† {title(record)}: {adjustment_words(record.adjusted)}" for record in records if record.adjusted]
+
+
 def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
-    """Complete trials by objective, then references, stopped and failed ones."""
+    """Complete trials by objective, then references, stopped and failed ones. Neither fresh runs nor those of a
+    reference's own search."""
     goal = objectives(folder)[0]
+    records = [record for record in records if record.role in ("trial", "reference")]
     sign = -1 if goal.mode == "max" else 1
     order = {"complete": 0, "stopped": 1, "failed": 2, "running": 3}
     ranked = sorted(
@@ -246,6 +254,7 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
         rank += is_ranked
         style = "bold" if is_ranked and rank == 1 else "dim" if record.state != "complete" else ""
         state = "reference" if record.role == "reference" and record.state == "complete" else record.state
+        state += "†" if record.adjusted else ""
         cells = (
             str(rank) if is_ranked else "",
             title(record),
@@ -259,8 +268,8 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
 
 
 def _params(record: TrialRecord) -> str:
-    """None of a cell: its name says it."""
-    if record.cell is not None:
+    """None of a cell in a block: its name says it."""
+    if record.block is not None:
         return ""
     return "  ".join(f"{path.rpartition('.')[2]}={_short_value(value)}" for path, value in record.params.items())
 

@@ -6,7 +6,8 @@ An executor is a loop around a `Driver`; it only decides where a job runs, and h
         while (job := driver.next()) is not None:
             driver.started(job)
             on = {"on_report": partial(driver.reported, job), "on_stage": partial(driver.staged, job)}
-            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, device=device))
+            policy = {"device": device, "failures": study.failures}
+            driver.ended(job, run_trial(job.config, job.folder, driver.objective, **on, **policy))
 
 All calls come from one thread of one process, which holds the study's lock. With several jobs at once, `next` is called
 whenever there is room; None then means that nothing can begin now, and the study is over when no job is out either.
@@ -18,54 +19,43 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from guidedmix_core import ConfigError, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
+from guidedmix_core import Preempted, RunConfig, StageReport, Tree, build, dump, fingerprint, open_data, override
+from orchestrator import attempts
 from orchestrator.ablation import AblationStudy
-from orchestrator.cells import Cells
+from orchestrator.canary import check_canary, check_first
 from orchestrator.comparison import asked_for
-from orchestrator.failures import UNREPAIRABLE
+from orchestrator.confirmation import with_last_confirmation
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
 from orchestrator.listeners import Listener
-from orchestrator.proposals import Source
+from orchestrator.phases import phases
+from orchestrator.proposals import Job
 from orchestrator.provenance import environment
-from orchestrator.results import TrialRecord, load_trial, load_trials
-from orchestrator.search import Search
+from orchestrator.results import Role, TrialRecord, load_trial, load_trials
+from orchestrator.reuse import find_finished, take_over
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import Summary
 from orchestrator.trial import hand_out
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run to be made: what the study calls it, its configuration, its place."""
-
-    number: int
-    role: Literal["trial", "reference"]
-    label: str | None
-    params: dict[str, Any]
-    config: RunConfig
-    folder: TrialFolder
-    cell: str | None = None
-    block: int | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        return self.folder.fingerprint
-
-
 @contextmanager
-def driving(study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener]) -> Iterator[Driver]:
-    """A driver that has checked the whole request, opened its data and claimed the folder. ConfigError if it can't."""
+def driving(
+    study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener], *, retry_failed: bool = False
+) -> Iterator[Driver]:
+    """A driver that has checked the whole request, opened its data and claimed the folder. ConfigError if it can't.
+
+    Preempted if it was asked to leave, once nothing is out any more."""
     study.check(base)
     _open_all_data(study, base)
     with folder.running():
         driver = Driver(study, base, folder, listeners)
-        driver.claim()
+        driver.claim(retry_failed)
         try:
             driver.begin()
             yield driver
+            if driver.is_leaving:
+                raise Preempted("the study was asked to leave")
             driver.finish()
         finally:
             driver.close()
@@ -81,47 +71,60 @@ class Driver:
         self._summary = Summary(folder)
         self._twins: dict[str, list[Job]] = {}  # asked for again while their run is out
         self._references = enumerate(study.references.items() if isinstance(study, SearchStudy) else ())
+        self._role: Role = "trial"  # of what the present phase hands out
         self._is_over = False
+        self.is_leaving = False
 
     @property
     def objective(self) -> Objective:
         """What trials report to the scheduler, and what is best."""
         return self.study.objectives[0]
 
-    def claim(self) -> None:
+    def claim(self, retry_failed: bool = False) -> None:
         """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
-        self.folder.claim(_request(self.study, self.base, self.folder), identity(self.study, self.base))
+        request = _request(self.study, self.base, self.folder)
+        self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
         write_json(self.folder.provenance, here := environment())
         self._reconcile()
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
+        if retry_failed:
+            attempts.retry_failed(self.folder, self.folder.request())
 
-        self._asked = {(event["role"], event["number"]) for event in self._events("asked")}
-        self.source = _source(self.study, self.base, self.folder)
+        self._asked = {(event["role"], event.get("cell"), event["number"]) for event in self._events("asked")}
+        self._phases = phases(self.study, self.base, self.folder)
+        self._begin_phase()
 
     def begin(self) -> None:
         self._tell("study_started", self.study, self.folder)
 
     def next(self) -> Job | None:
-        """The next run to be made: references first, then what was interrupted, then what search or cells propose.
+        """The next run to be made: references first, then what was interrupted, then what search or cells propose. What
+        follows a search begins when all of its runs have ended.
 
         What has an end already is not run again: whoever proposed it is told its record. A run is never out twice.
         """
+        if self.is_leaving:
+            return None
         for number, (label, changes) in self._references:
             config = build(override(self.base, changes, f"references.{label}"))
             if job := self._hand_out(Job(number, "reference", label, dict(changes), config, self._place(config))):
                 return job
         while not self._is_over:
             if (proposal := self.source.ask()) is None:
-                self._is_over = not self.source.waits
-                break
+                if self.out:  # when it has ended, what waits may begin
+                    break
+                self._begin_phase()
+                continue
             number, params, cell, block = proposal.number, proposal.params, proposal.cell, proposal.block
             config = build(override(self.base, params, f"trial {number}"))
-            job = Job(number, "trial", proposal.label, params, config, self._place(config), cell, block)
+            job = Job(number, self._role, proposal.label, params, config, self._place(config), cell, block)
             if job := self._hand_out(job):
                 return job
         return None
 
     def started(self, job: Job) -> None:
+        if self.is_leaving:
+            job.folder.leave.touch()
         self.folder.append({"event": "trial_started", **_names(job)})
         self._tell("trial_started", load_trial(job.folder))
 
@@ -130,25 +133,38 @@ class Driver:
 
     def reported(self, job: Job, step: int, metrics: Mapping[str, float]) -> bool:
         """After each evaluation, its line written. True: the scheduler asks the run to stop here."""
-        stop = job.role == "trial" and self.source.report(job.number, step, metrics[self.objective.metric])
+        stop = job.role != "reference" and self.source.report(job.number, step, metrics[self.objective.metric])
         self._tell("trial_reported", load_trial(job.folder), {"step": step, **metrics})
         return stop
 
     def ended(self, job: Job, record: TrialRecord) -> None:
-        """ConfigError if it is a canary that failed in a way the other runs would, too."""
+        """ConfigError if it is a canary that failed as the other runs would, or if all the first runs failed alike."""
         self.folder.append(
             {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
         )
         del self.out[job.fingerprint]
         for asked in (job, *self._twins.pop(job.fingerprint, [])):
-            if asked.role == "trial":
+            if asked.role != "reference":
                 self.source.tell(asked.number, record)
         self._tell("trial_ended", record)
         self._check_canary(job, record)
+        if record.failure is not None:
+            check_first(self.folder, self.folder.request(), self.study.failures.stop_after)
+
+    def leave(self) -> None:
+        """Ask every run that is out to save where it is and go. A signal may call it, at any moment."""
+        self.is_leaving = True
+        for job in [*self.out.values()]:
+            job.folder.leave.touch()
+
+    def left(self, job: Job) -> None:
+        """It has saved where it is. Another start goes on with it."""
+        self.folder.append({"event": "trial_left", **_names(job)})
+        del self.out[job.fingerprint]
 
     def finish(self) -> None:
         """The study is over if nothing is left to run. A small space may have had fewer runs than were asked for."""
-        if self.out or not self._is_over:
+        if self.out or self.is_leaving or self.next() is not None:
             return
         request = self.folder.request()
         made = asked_for(request, load_trials(self.folder))
@@ -160,44 +176,62 @@ class Driver:
 
     def _hand_out(self, job: Job) -> Job | None:
         """None if there is nothing to run: it has ended before, or is out under another name."""
-        if (job.role, job.number) not in self._asked:
+        if (name := (job.role, job.cell, job.number)) not in self._asked:
             asked = {"event": "asked", **_names(job), "label": job.label, "params": job.params}
-            self._asked.add((job.role, job.number))
+            self._asked.add(name)
             self.folder.append({**asked, "cell": job.cell, "block": job.block})
         self._name(job)
         if job.fingerprint in self.out:
             self._twins.setdefault(job.fingerprint, []).append(job)
             return None
-        if job.folder.result.exists():
+        if job.folder.result.exists() or self._reuse(job):
             record = load_trial(job.folder)
             self._check_canary(job, record)
-            if job.role == "trial":
+            if job.role != "reference":
                 self.source.tell(job.number, record)
             self._summary.write()
             return None
+        job.folder.leave.unlink(missing_ok=True)
         self.out[job.fingerprint] = job
         return job
+
+    def _reuse(self, job: Job) -> bool:
+        """Take over the run if a study beside this one has finished it, and say so."""
+        if not (isinstance(self.study, AblationStudy) and self.study.reuse):
+            return False
+        if (found := find_finished(job.config, self.folder, self.objective)) is None:
+            return False
+        made_by = take_over(found, job.folder, self.objective)
+        record = load_trial(job.folder)
+        self.folder.append({"event": "trial_reused", **_names(job), "from": made_by})
+        self.folder.append(
+            {"event": "trial_ended", **_names(job), "state": record.state, "objective": record.objective}
+        )
+        self._tell("trial_reused", record)
+        return True
 
     def _name(self, job: Job) -> None:
         """One configuration, one folder, whoever asks. The first name stays, but a trial outranks a reference."""
         names = {"number": job.number, "role": job.role, "label": job.label, "params": job.params}
         if not job.folder.trial.exists():
             hand_out(job.folder, job.config, **names, cell=job.cell, block=job.block)
-        elif job.role == "trial" and (found := read_json(job.folder.trial))["role"] == "reference":
-            write_json(job.folder.trial, {**found, **names, "label": found["label"]})
+        elif job.role == "trial" and (found := read_json(job.folder.trial))["role"] != "trial":
+            kept = found["label"] if found["role"] == "reference" else None
+            write_json(job.folder.trial, {**found, **names, "label": kept, "cell": None, "block": None})
 
     def _check_canary(self, job: Job, record: TrialRecord) -> None:
-        """A reference runs before all others. What is wrong with request, data or code would fail each of them."""
         study = self.study
         is_first = isinstance(study, AblationStudy) and (job.cell, job.block) == (study.reference, 0)
-        if not (job.role == "reference" or is_first):
-            return
-        if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
-            raise ConfigError(
-                f"the reference {job.label!r} failed as every trial would ({record.failure['reason']}: "
-                f"{record.failure['message']}); see {job.folder.traceback}, then remove {job.folder.path} to run it "
-                "again"
-            )
+        if job.role == "reference" or is_first:
+            check_canary(self.folder, record)
+
+    def _begin_phase(self) -> None:
+        """What has been found so far decides what comes next. The study is over if nothing does."""
+        phase = next(self._phases, None)
+        if phase is None:
+            self._is_over = True
+        else:
+            self._role, self.source = phase
 
     def _place(self, config: RunConfig) -> TrialFolder:
         return self.folder.trial(fingerprint(config))
@@ -225,13 +259,6 @@ class Driver:
 
 def _names(job: Job) -> dict[str, Any]:
     return {"fingerprint": job.fingerprint, "number": job.number, "role": job.role}
-
-
-def _source(study: Study, base: Tree, folder: StudyFolder) -> Source:
-    if isinstance(study, AblationStudy):
-        return Cells(study, base, folder)
-    assert isinstance(study, SearchStudy)
-    return Search(study, folder, build(base).train.steps)
 
 
 def _open_all_data(study: Study, base: Tree) -> None:

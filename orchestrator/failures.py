@@ -1,18 +1,63 @@
-"""What an exception means for a trial: the class of its failure, in words a table can count."""
+"""What an exception means for a trial: the class of its failure, in words a table can count; and what is done then.
+
+    diverged         the loss or the objective is not finite   failed
+    oom              memory ran out                            again in smaller micro-batches (`halving`), then failed
+    hang             no sign of life (`watchdog`)              failed
+    preempted        the machine is taken away                 goes on from its checkpoint, as often as it takes
+    infrastructure   the process died                          goes on, `restarts` times, then failed
+    data, checkpoint, request, bug                             failed; but checkpoint, of a reference: the study stops
+
+Whatever it is, the study stops when its first runs all fail alike, and a failed run is made again by `--retry-failed`.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
-from guidedmix_core import ConfigError, TrialFailed
+from guidedmix_core import Config, ConfigError, TrialFailed
 
-Reason = Literal["diverged", "oom", "data", "checkpoint", "request", "preempted", "infrastructure", "bug"]
+Reason = Literal["diverged", "oom", "hang", "data", "checkpoint", "request", "preempted", "infrastructure", "bug"]
 
 UNREPAIRABLE: frozenset[Reason] = frozenset({"data", "request", "bug"})
 """Reasons that other trials of the study will most likely meet too."""
+OF_THE_MACHINE: frozenset[Reason] = frozenset({"hang", "preempted", "infrastructure"})
+"""Reasons that leave the checkpoint as good as it was."""
+CURES: dict[str, str] = {
+    "diverged": "lower optim.lr, or give optim.warmup_steps or optim.clip_norm",
+    "oom": "lower train.batch_size or augment.crop, or raise train.accumulate",
+    "hang": "the traceback tells where each thread was; if one step may take so long, raise failures.hang_minutes",
+}
+
+
+class Failures(Config):
+    """What is done about a run that fails."""
+
+    halvings: int = Field(
+        2,
+        ge=0,
+        description="oom: how often a run starts again with micro-batches of half the size, train.accumulate doubled; "
+        "0: it has failed at once",
+    )
+    hang_minutes: float | None = Field(
+        20, gt=0, description="hang: a run that neither trains nor judges for so long has failed; null: it may wait"
+    )
+    restarts: int = Field(
+        2,
+        ge=0,
+        description="infrastructure: how often a run goes on from its checkpoint after its process died; preemption "
+        "is not counted",
+    )
+    stop_after: int = Field(3, ge=1, description="the study stops when its first runs, so many, have failed alike")
+
+
+USUAL = Failures()
 
 
 @dataclass(frozen=True)
@@ -33,9 +78,28 @@ def classify(error: BaseException, step: int | None = None) -> Failure:
     return Failure(_reason(error), f"{type(error).__name__}: {error}{notes}", step)
 
 
+def counted(reasons: Iterable[str]) -> str:
+    """`2 diverged, 1 oom`; empty without any."""
+    return ", ".join(f"{number} {reason}" for reason, number in Counter(reasons).most_common())
+
+
+def adjustment_words(adjusted: Mapping[str, Any]) -> str:
+    """Of a record's `adjusted`: what was done, and what that means for a comparison."""
+    seen = "BatchNorm saw the smaller ones: " if adjusted["sees_batches"] else ""
+    paired = "paired only with runs made so, too" if adjusted["sees_batches"] else "compared as the others"
+    parts = f"{adjusted['accumulate']} micro-batches a step, of {adjusted['micro_batch']} labeled images each"
+    return f"memory ran out, so it was made in {parts}; {seen}{paired}"
+
+
+def kind(failure: Mapping[str, Any]) -> tuple[str, str]:
+    """Equal for failures that are alike: the reason, and the message's first line without numbers and addresses."""
+    first = failure["message"].partition("\n")[0]
+    return failure["reason"], re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{16}\b|\d+(\.\d+)?(e[+-]?\d+)?", "#", first)
+
+
 def _reason(error: BaseException) -> Reason:
     text = str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch; of Ray, for a node
         return "oom"
     if isinstance(error, RuntimeError) and ("out of memory" in text or "DefaultCPUAllocator: can't allocate" in text):
         return "oom"  # cuBLAS, cuDNN and the allocator of the CPU have no class of their own

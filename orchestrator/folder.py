@@ -1,10 +1,11 @@
 """The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
-    study.yaml  journal.jsonl  summary.json  report.html  provenance.json  mlflow.db  mlflow-artifacts/  optuna.journal
+    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
+    mlflow.db  mlflow-artifacts/  optuna.journal
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
-        stop  traceback.txt  mlflow.json
+        stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
 studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
 """
 
@@ -43,6 +44,8 @@ class StudyFolder:
         self.journal = self.path / "journal.jsonl"
         self.summary = self.path / "summary.json"
         self.report = self.path / "report.html"
+        self.exports = self.path / "report"
+        """For papers and programs: tables, figures, raw numbers."""
         self.provenance = self.path / "provenance.json"
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
@@ -116,6 +119,10 @@ class TrialFolder:
     checkpoint = _Inside("checkpoint")
     stop = _Inside("stop")
     """Its existence asks the trial to stop after its next report."""
+    leave = _Inside("leave")
+    """Its existence asks the process of the trial to save where it is, and go."""
+    halving = _Inside("halving.json")
+    attempts = _Inside("attempts")
     traceback = _Inside("traceback.txt")
     mlflow = _Inside("mlflow.json")
 

@@ -30,5 +30,8 @@ class Listener:
     def trial_ended(self, record: TrialRecord) -> None:
         """Complete, stopped or failed: `record.state`."""
 
+    def trial_reused(self, record: TrialRecord) -> None:
+        """It was found finished in another study, and taken over: nothing is trained."""
+
     def study_ended(self) -> None:
         """Also when the study is interrupted; then the journal's last event is not `study_ended`."""

@@ -49,6 +49,7 @@ class Mirror:
         self.ended: dict[str, TrialRecord] = {}
         """Trials of which MLflow has everything."""
         self.uri = shown(uri)
+        self.levels = folder.request().get("levels") or {}
         self.key, self.files = self._read()
         try:
             self.store = MlflowStore(uri, folder)
@@ -157,7 +158,7 @@ class Mirror:
         """An attempt that seemed to fail may have made the run."""
         if found := self.store.find(self.key, trial.fingerprint):
             return self._accepted(trial, self._resumed(found, Cursor(found.id)))
-        tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {})}
+        tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {}, self.levels)}
         run = self.store.create(mlflow_run.run_name(record), tags, record.started)
         return self._accepted(trial, Cursor(run))
 
@@ -170,7 +171,7 @@ class Mirror:
         """Log what the trial has and its run has not; then give the run its status."""
         tags = {}
         if cursor.state != state:
-            tags = {"guidedmix.state": state, **mlflow_run.tags(record, mlflow_run.environment(trial))}
+            tags = {"guidedmix.state": state, **mlflow_run.tags(record, mlflow_run.environment(trial), self.levels)}
         if state == "running" and cursor.state not in (None, "running"):
             self.store.reopen(cursor.run_id, mlflow_run.run_name(record))
         rows = read_lines(trial.metrics)
@@ -209,10 +210,12 @@ class Mirror:
 
     def _sync_study(self, is_over: bool) -> None:
         """Files that have changed, the best objective so far, and the status."""
-        for name in STUDY_FILES:
-            file = self.folder.path / name
+        for file in [*(self.folder.path / name for name in STUDY_FILES), *sorted(self.folder.exports.glob("[!.]*"))]:
+            name = file.relative_to(self.folder.path).as_posix()
             if file.exists() and (digest := sha256(file.read_bytes()).hexdigest()) != self.files.get(name):
-                self.store.log_files(self.run, file)
+                self.store.log_files(self.run, file, None if file.parent == self.folder.path else file.parent.name)
+                if file == self.folder.summary:
+                    self._log_cells()
                 self.files[name] = digest
                 self._write()
         self._log_progress()
@@ -222,6 +225,16 @@ class Mirror:
             else:
                 self.store.close(self.run, status)
             self.status = status
+
+    def _log_cells(self) -> None:
+        """Of an ablation: its table, where MLflow's UI looks for tables."""
+        summary = read_json(self.folder.summary)
+        if "cells" not in summary:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_json(Path(folder) / mlflow_run.CELLS, mlflow_run.cells_table(summary))
+            self.store.log_files(self.run, Path(folder))
+        self.store.log(self.run, tags=mlflow_run.table_tag(mlflow_run.CELLS))
 
     def _study_status(self, is_over: bool) -> str:
         """KILLED: it was interrupted, and can be gone on with."""

@@ -17,6 +17,7 @@ from orchestrator.folder import TrialFolder, read_json
 from orchestrator.results import TrialRecord
 
 TABLE = "class_iou.json"
+CELLS = "cells.json"
 PARAMETER_LENGTH = 6000
 """MLflow keeps no more of a parameter's value."""
 
@@ -30,7 +31,7 @@ _GAP = 8
 
 def run_name(record: TrialRecord) -> str:
     """`trial 3`, `supervised (reference)`, `trial 3 (supervised)` if the search proposed a reference too; of a cell its
-    label, such as `mean_teacher · seed 0`."""
+    label, such as `mean_teacher · seed 0`, and of a reference's own search `supervised · trial 3`."""
     if record.cell is not None:
         return str(record.label)
     if record.role == "reference":
@@ -63,8 +64,14 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
-    """What the trial is: for filters and columns of the runs' table, and the text at the top of its page."""
+def tags(
+    record: TrialRecord, environment: Mapping[str, Any], levels: Mapping[str, Mapping[str, str]]
+) -> dict[str, str]:
+    """What the trial is: for filters and columns of the runs' table, and the text at the top of its page.
+
+    `levels`: of each cell, factor to level. Cell, block and factors have plain names: MLflow groups and compares by
+    them.
+    """
     found = {
         "guidedmix.fingerprint": record.fingerprint,
         "guidedmix.role": record.role,
@@ -73,9 +80,15 @@ def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
         **SOURCE,
     }
     if record.cell is not None:
-        found |= {"guidedmix.cell": record.cell, "guidedmix.block": str(record.block)}
-    elif record.role == "trial":
+        found["cell"] = record.cell
+        of_cell = levels.get(record.cell) or {}
+        found |= {f"factor.{metric_name(factor)}": str(level) for factor, level in of_cell.items()}
+    if record.block is not None:
+        found["block"] = str(record.block)
+    elif record.role in ("trial", "tuning"):
         found |= {f"searched.{metric_name(path)}": written(value) for path, value in record.params.items()}
+    if record.reused_from:
+        found["guidedmix.reused_from"] = record.reused_from
     if record.label:
         found["guidedmix.label"] = record.label
     if environment:
@@ -88,11 +101,15 @@ def tags(record: TrialRecord, environment: Mapping[str, Any]) -> dict[str, str]:
 
 def end_tags(record: TrialRecord) -> dict[str, str]:
     """How the trial ended, and where MLflow finds its table."""
-    found = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
+    found = table_tag(TABLE)
     if record.failure:
         found["guidedmix.failure"] = record.failure["reason"]
         found["guidedmix.failure.message"] = record.failure["message"][:1000]
     return found
+
+
+def table_tag(name: str) -> dict[str, str]:
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": name, "type": "table"}])}
 
 
 def data_digest(trial: TrialFolder) -> tuple[str, str, str] | None:
@@ -109,13 +126,28 @@ def table_view(request: Mapping[str, Any]) -> dict[str, Any]:
     goals = request["objectives"]
     metrics_shown = [f"metrics.`{metric_name(goal['metric'])}`" for goal in goals]
     varied = [f"params.`{metric_name(path)}`" for path in request.get("parameters", {})]
-    varied += ["tags.`guidedmix.cell`", "tags.`guidedmix.block`"] if request["kind"] == "ablate" else []
+    varied += ["tags.`cell`", "tags.`block`"] if request["kind"] == "ablate" else []
+    factors = dict.fromkeys(factor for levels in (request.get("levels") or {}).values() for factor in levels)
+    varied += [f"tags.`factor.{metric_name(factor)}`" for factor in factors]
     return {
         "searchFilter": "tags.`guidedmix.role` != 'study'",
         "orderByKey": metrics_shown[0],
         "orderByAsc": goals[0]["mode"] == "min",
         "selectedColumns": ["attributes.`Duration`", *metrics_shown, "tags.`guidedmix.state`", *varied],
     }
+
+
+def cells_table(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of an ablation as `log_table` would write them, of the content of `summary.json`."""
+    rows = []
+    for cell in summary["cells"]:
+        versus = cell["vs_reference"] or {}
+        row = {"cell": cell["name"], **{f"factor.{name}": level for name, level in (cell.get("levels") or {}).items()}}
+        row |= {name: cell.get(name) for name in ("n", "failed", "mean", "sd", "ci", "verdict")}
+        row |= {"difference": versus.get("diff"), "difference ci": versus.get("ci"), "p": versus.get("p_adjusted")}
+        rows.append(row)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return {"columns": columns, "data": [[_in_a_cell(row.get(name)) for name in columns] for row in rows]}
 
 
 def environment(trial: TrialFolder) -> dict[str, Any]:
@@ -133,6 +165,10 @@ def write_artifacts(trial: TrialFolder, rows: list[dict[str, Any]], into: Path) 
     for name, panel in _panels(trial.panels):
         (into / "panels").mkdir(exist_ok=True)
         panel.save(into / "panels" / f"{name}.png")
+
+
+def _in_a_cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
 def _note(record: TrialRecord) -> str:

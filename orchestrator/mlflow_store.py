@@ -63,7 +63,7 @@ class MlflowStore:
     """Raises whatever MLflow, its database driver or the network raise. One thread at a time."""
 
     def __init__(self, uri: str, folder: StudyFolder) -> None:
-        self.client = _connect(located(uri, folder))
+        self.client = connect(located(uri, folder))
         self.experiment = self._find_experiment(uri, folder)
 
     def offer_view(self, view: Mapping[str, Any]) -> None:
@@ -131,12 +131,12 @@ class MlflowStore:
         dataset = Dataset(name=name, digest=digest, source_type="guidedmix", source=source)
         self.client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def log_files(self, run: str, path: Path) -> None:
-        """A file, or all in a folder; what has the same name is replaced."""
+    def log_files(self, run: str, path: Path, under: str | None = None) -> None:
+        """A file, or all in a folder, into the artifacts or a folder there; what has the same name is replaced."""
         if path.is_dir():
-            self.client.log_artifacts(run, str(path))
+            self.client.log_artifacts(run, str(path), under)
         else:
-            self.client.log_artifact(run, str(path))
+            self.client.log_artifact(run, str(path), under)
 
     def reopen(self, run: str, name: str) -> None:
         self.client.update_run(run, status="RUNNING", name=name)
@@ -163,7 +163,7 @@ class MlflowStore:
         return self.client.create_experiment(folder.name, artifact_location=place, tags=kind)
 
 
-def _connect(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
     """A silent client; a database is created, with its folder."""
     quiet_dependencies()
     for name, value in PATIENCE.items():

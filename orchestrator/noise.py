@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.folder import StudyFolder, read_json
-from orchestrator.power import detectable_effect
+from orchestrator.power import detectable
 from orchestrator.stats import paired
 from orchestrator.study import Objective
 
@@ -38,10 +38,8 @@ class Effect:
 
 def effect_of(noise: Noise, blocks: int, comparisons: int) -> Effect | None:
     """None with one block, which shows nothing."""
-    if blocks < 2:
-        return None
-    corrected = detectable_effect(blocks, noise.sd, 0.05 / max(1, comparisons))
-    return Effect(noise, detectable_effect(blocks, noise.sd), corrected)
+    alone, corrected = detectable(blocks, noise.sd), detectable(blocks, noise.sd, 0.05 / max(1, comparisons))
+    return None if alone is None or corrected is None else Effect(noise, alone, corrected)
 
 
 def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) -> Noise | None:

@@ -10,13 +10,15 @@ from typing import Literal
 
 from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
 from orchestrator.ablation import AblationStudy, CellRun
+from orchestrator.comparison import asked_for
 from orchestrator.costs import NEUTRAL, cost_class
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trial, load_trials
-from orchestrator.study import SearchStudy, Study
+from orchestrator.reuse import is_whole
+from orchestrator.study import Objective, SearchStudy, Study
 
 State = Literal["complete", "stopped", "failed", "elsewhere", "begun", "new"]
-"""`elsewhere`: complete in another study beside this one."""
+"""`elsewhere`: complete in another study beside this one, from which it is taken over."""
 LEFT: tuple[State, ...] = ("begun", "new")
 """What has still to be made."""
 TRIALS = "trials"
@@ -28,7 +30,7 @@ class PlannedRun:
     """A run that the study asks for. What a search will try is not known yet: it stands as the base run."""
 
     cell: str
-    """Of a search: a reference's label, or `TRIALS`."""
+    """Of a search: a reference's label, or `TRIALS`; and of what follows it, names made of these."""
     config: RunConfig
     cost: str
     """Its cost class."""
@@ -40,17 +42,20 @@ class PlannedRun:
 def planned_runs(study: Study, base: Tree, folder: StudyFolder) -> list[PlannedRun]:
     """Each once: of equal cells the first one has the run."""
     if isinstance(study, AblationStudy):
-        return list(_of_cells(study.runs(base), folder))
+        return list(_of_cells(study, base, folder))
     assert isinstance(study, SearchStudy)
     return list(_of_search(study, base, folder))
 
 
-def complete_elsewhere(folder: StudyFolder, wanted: Collection[str]) -> dict[str, StudyFolder]:
-    """By fingerprint, the first study beside this one in which the run is complete."""
-    found: dict[str, StudyFolder] = {}
-    for other in studies_beside(folder):
-        states = run_states(other, [run for run in wanted if run not in found])
-        found |= {run: other for run, (state, _) in states.items() if state == "complete"}
+def complete_elsewhere(folder: StudyFolder, wanted: Collection[str], objective: Objective) -> set[str]:
+    """Those that `reuse` would take over from a study beside this one, if the data is still the same."""
+    found: set[str] = set()
+    for trials in sorted(folder.path.absolute().parent.glob("*/trials")):
+        if trials.parent != folder.path.absolute():
+            there = (set(wanted) - found).intersection(os.listdir(trials))
+            found |= {
+                run for run in there if (trials / run / "result.json").exists() and is_whole(trials / run, objective)
+            }
     return found
 
 
@@ -74,9 +79,10 @@ def run_states(folder: StudyFolder, wanted: Collection[str]) -> dict[str, tuple[
     }
     found: dict[str, tuple[State, int]] = {}
     for run in there:
-        if (event := last.get(run)) is not None and event["event"] == "trial_ended":
+        trial, event = folder.trial(run), last.get(run)
+        if event is not None and event["event"] == "trial_ended" and trial.result.exists():
             found[run] = (event["state"], 0)
-        elif (trial := folder.trial(run)).trial.exists():
+        elif trial.trial.exists():
             found[run] = _reached(load_trial(trial))
     return found
 
@@ -85,11 +91,13 @@ def _reached(record: TrialRecord) -> tuple[State, int]:
     return ("begun", record.step) if record.state == "running" else (record.state, 0)
 
 
-def _of_cells(runs: list[CellRun], folder: StudyFolder) -> Iterator[PlannedRun]:
+def _of_cells(study: AblationStudy, base: Tree, folder: StudyFolder) -> Iterator[PlannedRun]:
+    runs = study.runs(base)
     first = {run.fingerprint: run for run in reversed(runs)}
     states = run_states(folder, first.keys())
-    missing = [run for run in first if run not in states]
-    states |= dict.fromkeys(complete_elsewhere(folder, missing), ("elsewhere", 0))
+    if study.reuse:
+        missing = [run for run in first if run not in states]
+        states |= dict.fromkeys(complete_elsewhere(folder, missing, study.objective), ("elsewhere", 0))
     known: dict[str, str] = {}
     for run in runs:
         if first[run.fingerprint] is run:
@@ -107,7 +115,7 @@ def _cost(run: CellRun, known: dict[str, str]) -> str:
 
 
 def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[PlannedRun]:
-    records = load_trials(folder) if folder.study_yaml.exists() else []
+    records = asked_for(folder.request(), load_trials(folder)) if folder.study_yaml.exists() else []
     made = {record.fingerprint: record for record in records}
 
     def planned(cell: str, config: RunConfig, record: TrialRecord | None) -> PlannedRun:
@@ -116,13 +124,28 @@ def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[
             return PlannedRun(cell, config, cost, "new", 0)
         return PlannedRun(cell, config, cost, *_reached(record))
 
-    for label, changes in study.references.items():
-        config = build(override(base, changes, f"references.{label}"))
+    def several(cell: str, config: RunConfig, tried: list[TrialRecord], wanted: int) -> Iterator[PlannedRun]:
+        for record in tried[:wanted]:
+            yield planned(cell, config, record)
+        new = planned(cell, config, None)
+        for _ in range(wanted - len(tried)):
+            yield new
+
+    usual, trials = build(base), study.search.trials
+    configs = {
+        label: build(override(base, study.references[label], f"references.{label}")) for label in study.references
+    }
+    for label, config in configs.items():
         yield planned(label, config, made.get(fingerprint(config)))
-    usual = build(base)
-    tried = [record for record in records if record.role == "trial"][: study.search.trials]
-    for record in tried:
-        yield planned(TRIALS, usual, record)
-    new = planned(TRIALS, usual, None)
-    for _ in range(study.search.trials - len(tried)):
-        yield new
+    yield from several(TRIALS, usual, [record for record in records if record.role == "trial"], trials)
+    for label in study.reference_parameters:
+        tuning = [record for record in records if record.role == "tuning" and record.cell == label]
+        yield from several(f"{label} · {TRIALS}", configs[label], tuning, trials)
+    if study.confirm is not None:
+        fresh = [record for record in records if record.role == "confirm"]
+        blocks = len(study.confirm.block_values)
+        for label in study.confirm.against:
+            own = [record for record in fresh if record.cell == label]
+            yield from several(f"{label}, fresh", configs[label], own, blocks)
+        winners = [record for record in fresh if record.cell not in study.confirm.against]
+        yield from several("best trials, fresh", usual, winners, study.confirm.top * blocks)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.study import Objective
@@ -16,6 +16,9 @@ State = Literal["running", "complete", "stopped", "failed"]
 ENDED = ("complete", "stopped", "failed")
 SETTLED = 2 * 10**9
 """Nanoseconds after which what changes a folder gives it another time, on every file system."""
+Role = Literal["reference", "trial", "tuning", "confirm"]
+"""tuning: of a reference's own search. confirm: a fresh run of what the search found. Neither is on the leaderboard."""
+ROLES = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class TrialRecord:
 
     fingerprint: str
     number: int
-    role: Literal["trial", "reference"]
+    role: Role
     label: str | None
     """The name of a reference, which it keeps if the search proposes it too; of a cell's run, such as `x · seed 0`."""
     params: dict[str, Any]
@@ -45,13 +48,23 @@ class TrialRecord:
     mlflow_run_id: str | None
     stages: list[dict[str, Any]]
     """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
+    adjusted: dict[str, Any] | None
+    """If memory ran out: the micro-batches with which it was made instead; see `halving.adjustment`."""
     cell: str | None
-    """Of an ablation: the cell, and the index of the block. None in a search."""
+    """Of an ablation, or of fresh runs: the cell, and the index of the block. Of a reference's own search: the
+    reference. None of the other runs of a search."""
     block: int | None
+    reused_from: str | None
+    """The study that trained it, if it was not this one."""
+
+    @property
+    def halvings(self) -> int:
+        """How often its micro-batches were halved, if that is more than a way to save memory: BatchNorm saw them."""
+        return self.adjusted["halvings"] if self.adjusted and self.adjusted["sees_batches"] else 0
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
-    """References first, then trials by number."""
+    """References first, then trials by number, then what a search adds to compare them."""
     return Records(folder).load()
 
 
@@ -68,7 +81,7 @@ class Records:
         names = sorted(os.listdir(place)) if place.is_dir() else []
         found = (self._current(f"{place}/{name}", name) for name in names)
         records = [record for record in found if record is not None]
-        return sorted(records, key=lambda record: (record.role != "reference", record.number))
+        return sorted(records, key=lambda record: (ROLES.index(record.role), record.number))
 
     def _current(self, path: str, name: str) -> TrialRecord | None:
         """A folder has another time when a file in it is made, replaced or removed, which is how all records but the
@@ -110,8 +123,10 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
         stages=end.get("stages", []),
+        adjusted=end.get("adjusted"),
         cell=asked.get("cell"),
         block=asked.get("block"),
+        reused_from=asked.get("reused_from"),
     )
 
 
@@ -128,11 +143,16 @@ def objectives(folder: StudyFolder) -> tuple[Objective, ...]:
 def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
     """The complete trial with the best objective; the earlier one of equals. A reference is no candidate, and of an
     ablation no run is: the best of its blocks says nothing of a cell."""
+    trials = ranked((record for record in records if record.role == "trial" and record.cell is None), objective)
+    return trials[0] if trials else None
+
+
+def ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    """The complete ones from best to worst; the earlier one of equals first."""
     sign = -1 if objective.mode == "max" else 1
-    trials = (record for record in records if record.role == "trial" and record.cell is None)
-    complete = [record for record in trials if record.state == "complete"]
+    complete = [record for record in records if record.state == "complete"]
     places = [(sign * record.objective, record.number, record) for record in complete if record.objective is not None]
-    return min(places, key=lambda place: place[:2])[2] if places else None
+    return [record for *_, record in sorted(places, key=lambda place: place[:2])]
 
 
 def objectives_of(request: Mapping[str, Any]) -> tuple[Objective, ...]:

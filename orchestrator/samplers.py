@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -47,17 +46,12 @@ def make_sampler(study: SearchStudy, num_asked: int, complete: list[FrozenTrial]
 def make_pruner(study: SearchStudy, steps: int) -> BasePruner:
     match study.scheduler.name:
         case "asha":
-            first = rung_step(study, steps, 0)
+            first = study.scheduler.rung(steps, 0)
             return SuccessiveHalvingPruner(min_resource=first, reduction_factor=study.scheduler.eta)
         case "median":
-            return MedianPruner(n_warmup_steps=rung_step(study, steps, 0))
+            return MedianPruner(n_warmup_steps=study.scheduler.rung(steps, 0))
         case "none":
             return NopPruner()
-
-
-def rung_step(study: SearchStudy, steps: int, rung: int) -> int:
-    """The step of a rung; the first is rung 0."""
-    return math.ceil(study.scheduler.first_rung * steps) * study.scheduler.eta**rung
 
 
 def distribution(domain: Domain) -> BaseDistribution:

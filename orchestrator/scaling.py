@@ -21,15 +21,14 @@ import torch.distributed as dist
 from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from guidedmix_core import ConfigError, RunConfig, Tree, build
+from guidedmix_core import ConfigError, Preempted, RunConfig, Tree, build
+from orchestrator.failures import USUAL, Failures
 from orchestrator.folder import TrialFolder
 from orchestrator.study import Objective, Scaling
 from orchestrator.trial import OnReport, follow_trial, run_trial
 
 log = logging.getLogger(__name__)
 
-RESTARTS = 2
-"""How often a run goes on from its checkpoint after a process died: a lost node, the system's out-of-memory killer."""
 SPOILED = ("oom", "bug", "infrastructure")
 """Failures after which a process is not used again: its device may be in any state."""
 
@@ -93,6 +92,7 @@ class Task:
     group: Group
     scratch: Path
     """Where Ray Train may write; it is gone when the study ends."""
+    failures: Failures = USUAL
 
     def config(self) -> RunConfig:
         return build(Tree(self.run, {}))
@@ -125,11 +125,22 @@ def _report_to_tune(step: int, metrics: dict[str, float]) -> bool:
 
 
 def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) -> None:
-    """None: any failure spoils the process. The fresh one that Ray then starts finds the record, and is done."""
+    """None: any failure spoils the process. The fresh one that Ray then starts finds the record, and is done.
+
+    A run that leaves returns. In a group the others wait for it: the process fails, and its successor finds the file.
+    """
     folder = task.place()
+    if folder.leave.exists():
+        return
     torch.set_num_threads(max(1, int(task.group.cpus)))
     is_over = folder.result.exists()
-    record = run_trial(task.config(), folder, task.objective, on_report=on_report, device=task.group.device)
+    policy: dict[str, Any] = {"device": task.group.device, "failures": task.failures}
+    try:
+        record = run_trial(task.config(), folder, task.objective, on_report=on_report, **policy)
+    except Preempted as left:
+        if spoiled is None:
+            raise RuntimeError(f"{folder.path}: {left}") from None
+        return
     if record.failure and not is_over and (spoiled is None or record.failure["reason"] in spoiled):
         raise RuntimeError(f"{folder.path}: failed ({record.failure['reason']}); this process is not used again")
 
@@ -173,7 +184,12 @@ def _run_together(task: Task) -> None:
         run_config=train.RunConfig(
             name=task.folder.name,
             storage_path=str(task.scratch),
-            failure_config=train.FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
+            # Each halving of the micro-batch takes a new group, too. A node that is taken away is not counted.
+            failure_config=train.FailureConfig(
+                max_failures=task.failures.restarts + task.failures.halvings,
+                controller_failure_limit=task.failures.restarts,
+                max_preemption_failures=-1,
+            ),
             logging_config=train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
@@ -196,7 +212,8 @@ def _in_group(loop: dict[str, Any]) -> None:
         _make_run(task, partial(_report_to_relay, relay), spoiled=None)
     else:
         torch.set_num_threads(max(1, int(task.group.cpus)))
-        follow_trial(task.config(), task.place(), device=task.group.device)
+        if not (folder := task.place()).leave.exists():
+            follow_trial(task.config(), folder, device=task.group.device, failures=task.failures)
 
 
 def _report_to_relay(relay: Any, step: int, metrics: dict[str, float]) -> bool:

@@ -25,7 +25,7 @@ from orchestrator.distributions import Parameters
 from orchestrator.folder import StudyFolder
 from orchestrator.proposals import Proposal
 from orchestrator.results import TrialRecord, curves, load_trials
-from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, rung_step, suggested
+from orchestrator.samplers import distribution, encoded, make_pruner, make_sampler, suggested
 from orchestrator.space import grid, is_active, is_countable, ordered
 from orchestrator.study import SearchStudy
 
@@ -47,12 +47,16 @@ class _Outcome:
 class Search:
     """The search as the folder tells it. One process asks, reports and tells; `steps` is the length of a run.
 
+    With the label of a reference, it is that reference's own search: over its parameters, with a history of its own.
+
     The caller journals each proposal as `asked`, with number, params and fingerprint, before its run begins. A proposal
     whose run has no result yet is handed out again by the next start, under its number. Numbers count from 0.
     """
 
-    def __init__(self, study: SearchStudy, folder: StudyFolder, steps: int) -> None:
+    def __init__(self, study: SearchStudy, folder: StudyFolder, steps: int, reference: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._reference, self._fixed = reference, study.references[reference] if reference else {}
+        study = study.of_reference(reference) if reference else study
         self._request, self._parameters, self._folder, self._steps = study, study.parameters, folder, steps
         self._asked: dict[str, Proposal] = {}  # by their parameters
         self._outcomes: dict[int, _Outcome] = {}
@@ -66,7 +70,7 @@ class Search:
         sampler = make_sampler(
             study, len(self._asked), [trial for trial in history if trial.state == TrialState.COMPLETE]
         )
-        self._study = _fresh_study(folder, study, sampler, make_pruner(study, steps))
+        self._study = _fresh_study(folder, reference, study, sampler, make_pruner(study, steps))
         self._study.add_trials(history)
 
     def ask(self) -> Proposal | None:
@@ -91,10 +95,6 @@ class Search:
         point = next(iter(self._free.values()))
         self._study.enqueue_trial(encoded(self._parameters, point))
         return self._hand_out(self._study.ask(), Proposal(len(self._asked), point))
-
-    @property
-    def waits(self) -> bool:
-        return False
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Whether the run should stop here. `value` is the first objective; a step reported twice counts once.
@@ -125,10 +125,14 @@ class Search:
         """The trials of the folder as Optuna knows them; those without an end wait to be asked again."""
         records = {record.fingerprint: record for record in load_trials(self._folder)}
         history = []
+        asker = ("tuning" if self._reference else "trial", self._reference)
         for event in self._folder.events():
-            if event["event"] != "asked" or event.get("role") == "reference" or _key(event["params"]) in self._asked:
+            if event["event"] != "asked" or (event.get("role"), event.get("cell")) != asker:
                 continue
-            proposal = Proposal(event["number"], event["params"])
+            params = {path: value for path, value in event["params"].items() if path not in self._fixed}
+            if _key(params) in self._asked:
+                continue
+            proposal = Proposal(event["number"], params)
             record = records.get(event["fingerprint"])
             self._remember(proposal)
             if record is None or record.state == "running":
@@ -167,7 +171,10 @@ class Search:
         self._remember(proposal)
         self._out[proposal.number] = trial
         self._reported.setdefault(proposal.number, set())
-        return proposal
+        if self._reference is None:
+            return proposal
+        label = f"{self._reference} · trial {proposal.number}"
+        return Proposal(proposal.number, {**self._fixed, **proposal.params}, label, self._reference)
 
     def _remember(self, proposal: Proposal) -> None:
         self._asked[_key(proposal.params)] = proposal
@@ -230,18 +237,23 @@ class Search:
             return {}
         rungs: dict[str, float] = {}
         for step in sorted(curve):
-            while rung_step(self._request, self._steps, len(rungs)) <= step < self._steps:
+            while self._request.scheduler.rung(self._steps, len(rungs)) <= step < self._steps:
                 rungs[f"completed_rung_{len(rungs)}"] = curve[step]
         return rungs
 
 
-def _fresh_study(folder: StudyFolder, study: SearchStudy, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
+def _fresh_study(
+    folder: StudyFolder, reference: str | None, study: SearchStudy, sampler: BaseSampler, pruner: BasePruner
+) -> optuna.Study:
+    """In one file; the study's own search comes first and begins it anew."""
     path = folder.optuna_journal
-    path.unlink(missing_ok=True)
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # a killed driver leaves it; the study has its own lock
+    if reference is None:
+        path.unlink(missing_ok=True)
+        lock = path.with_name(f"{path.name}.lock")  # a killed driver leaves it; the study has its own lock
+        lock.unlink(missing_ok=True)
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=folder.name,
+        study_name=f"{folder.name} · {reference}" if reference else folder.name,
         directions=["maximize" if goal.mode == "max" else "minimize" for goal in study.objectives],
         sampler=sampler,
         pruner=pruner,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprint, open_data
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
+from orchestrator.preemption import on_sigterm
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial
 from orchestrator.study import Objective
@@ -46,9 +47,11 @@ def train_one(
         def on_stage(stage: StageReport) -> None:
             _tell(folder, listeners, "trial_staged", load_trial(trial), stage)
 
+        trial.leave.unlink(missing_ok=True)
         told = {"on_report": on_report, "on_stage": on_stage, "progress": progress}
         try:
-            record = run_trial(config, trial, objective, **told, device=device)
+            with on_sigterm(trial.leave.touch):
+                record = run_trial(config, trial, objective, **told, device=device)
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from guidedmix_core import ConfigError, RunConfig, Tree, build, nearest, override
-from orchestrator.distributions import Domain, Parameters
+from orchestrator.distributions import Choice, Domain, Parameters
 
 if TYPE_CHECKING:
     from orchestrator.study import SearchStudy
@@ -58,6 +58,23 @@ def corners(parameters: Parameters) -> list[dict[str, Any]]:
     return points if len(points) < MAX_CORNERS else _some_corners(parameters, levels)
 
 
+def data_corners(parameters: Parameters) -> list[dict[str, Any]]:
+    """Those that decide what is read."""
+    return [point for point in corners(parameters) if any(path.startswith(("data", "split")) for path in point)]
+
+
+def check_sampler(sampler: str, parameters: Parameters) -> None:
+    """For a study's validator: whether the sampler can search such parameters."""
+    numbers = [path for path, parameter in parameters.items() if not isinstance(parameter, Choice)]
+    spelled = ", ".join(parameters)
+    if sampler == "cmaes" and len(numbers) < 2:
+        refuse(f"cmaes needs two parameters or more that are numbers; given {spelled}", "search", "sampler")
+    if sampler in ("gp", "cmaes", "qmc") and any(parameter.when for parameter in parameters.values()):
+        refuse(f"{sampler} has no way to follow a when; tpe, random and grid do", "search", "sampler")
+    if sampler == "grid" and not is_countable(parameters):
+        refuse(f"a grid needs parameters of int, choice or quantized only; given {spelled}", "search", "sampler")
+
+
 def check_space(study: SearchStudy, base: Tree) -> str:
     """Builds every corner, start point and reference, and says how many corners these were.
 
@@ -71,6 +88,11 @@ def check_space(study: SearchStudy, base: Tree) -> str:
         check_run(base, point, f"search.start_from.{i}", f"search.start_from.{i}")
     for label, changes in study.references.items():
         check_run(base, changes, f"the reference {label!r}", f"references.{label}")
+    for label, parameters in study.reference_parameters.items():
+        for point in corners(parameters):
+            name = f"the corner {_written(point)} of the space of {label!r}"
+            changes = {**study.references[label], **point}
+            check_run(base, changes, name, f"references.{label}", f"reference_parameters.{label}")
     if len(points) == MAX_CORNERS:
         return f"{len(points)} corners of the space are runs: each value alone, and a sample of the combinations"
     return f"all {len(points)} corners of the space are runs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -26,8 +27,10 @@ from guidedmix_core import (
     read_yaml,
     resolve,
 )
-from orchestrator.distributions import Choice, Distribution
-from orchestrator.space import check_conditions, check_space, check_start, corners, is_countable, refuse
+from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
+from orchestrator.distributions import Distribution
+from orchestrator.failures import Failures
+from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
 
@@ -61,6 +64,10 @@ class SchedulerSettings(Config):
     )
     first_rung: float = Field(0.25, gt=0, le=1, description="the share of the run before which nothing is stopped")
     eta: int = Field(3, ge=2, description="of asha: the next rung lies this many times further on")
+
+    def rung(self, steps: int, number: int) -> int:
+        """The step of a rung, of a run of so many; the first is rung 0."""
+        return math.ceil(self.first_rung * steps) * self.eta**number
 
 
 class Scaling(Config):
@@ -105,6 +112,7 @@ class Study(Config, ABC):
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
     scaling: Scaling = Scaling()
     budget: Budget = Budget()
+    failures: Failures = Failures()
     tracking: Tracking = Tracking()
 
     @property
@@ -142,7 +150,7 @@ class SearchStudy(Study):
     kind = "tune"
     shelf = "search"
     of_paths = ("parameters", "changes")
-    of_labels = ("references",)
+    of_labels = ("references", "reference_parameters")
 
     objective: Annotated[
         Annotated[Objective, Tag("One")] | Annotated[tuple[Objective, ...], Field(min_length=1), Tuple, Tag("Several")],
@@ -154,48 +162,69 @@ class SearchStudy(Study):
     references: dict[str, dict[str, Any]] = Field(
         {}, description="runs to compare with: a label, and what it changes of the base"
     )
+    reference_parameters: dict[str, Annotated[dict[str, Distribution], AfterValidator(check_conditions)]] = Field(
+        {},
+        description="a reference's label, and its own parameters: after the search they are searched with as many "
+        "trials, the same sampler and scheduler",
+    )
+    confirm: Confirm | None = Field(
+        None, description="fresh runs of the winner and of references, after the search; null: none"
+    )
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         return self.objective if isinstance(self.objective, tuple) else (self.objective,)
 
     def check(self, base: Tree) -> str:
-        return check_space(self, base)
+        said = check_space(self, base)
+        if self.confirm is not None:
+            check_fresh(self, self.confirm, base)
+        return said
 
     def variants(self) -> Iterator[Mapping[str, Any]]:
-        yield {}
-        yield from self.references.values()
-        for point in corners(self.parameters):
-            if any(path.startswith(("data", "split")) for path in point):
-                yield point
+        for values in ({}, *(self.confirm.block_values if self.confirm else ())):
+            yield values
+            for point in (*self.references.values(), *data_corners(self.parameters)):
+                yield {**point, **values}
+            for label, parameters in self.reference_parameters.items():
+                for point in data_corners(parameters):
+                    yield {**self.references[label], **point, **values}
 
     def plan(self, base: Tree) -> dict[str, Any]:
-        return {"planned": self.search.trials + len(self.references)}
+        searched = self.search.trials * (1 + len(self.reference_parameters))
+        confirm = self.confirm
+        fresh = (confirm.top + len(confirm.against)) * len(confirm.block_values) if confirm else 0
+        return {"planned": len(self.references) + searched + fresh}
+
+    def of_reference(self, label: str) -> SearchStudy:
+        """The search over the reference's own parameters, as long and as strict as this one."""
+        search = self.search.model_copy(update={"start_from": ()})
+        return self.model_copy(update={"parameters": self.reference_parameters[label], "search": search})
 
     def decisive(self) -> dict[str, Any]:
         request = dump(self)
         search = {key: value for key, value in request["search"].items() if key != "trials"}
-        return {**{key: request[key] for key in ("parameters", "scheduler", "references")}, "search": search}
+        sections = {key: request[key] for key in ("parameters", "scheduler", "references", "reference_parameters")}
+        if not self.reference_parameters:  # folders from before there were any keep their identity
+            del sections["reference_parameters"]
+        return {**sections, "search": search}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        sampler = self.search.sampler
         several = len(self.objectives) > 1
-        numbers = [path for path, parameter in self.parameters.items() if not isinstance(parameter, Choice)]
         if several and self.scheduler.name != "none":
             refuse(
                 f"{self.scheduler.name} ranks by one objective; with several of them give scheduler.name=none",
                 "scheduler",
             )
-        if several and sampler == "cmaes":
+        if several and self.search.sampler == "cmaes":
             refuse("cmaes has one objective; tpe, gp, qmc, random and grid take several", "search", "sampler")
-        if sampler == "cmaes" and len(numbers) < 2:
-            refuse("cmaes needs two parameters or more that are numbers", "search", "sampler")
-        if sampler in ("gp", "cmaes", "qmc") and any(parameter.when for parameter in self.parameters.values()):
-            refuse(f"{sampler} has no way to follow a when; tpe, random and grid do", "search", "sampler")
-        if sampler == "grid" and not is_countable(self.parameters):
-            refuse("a grid needs parameters of int, choice or quantized only", "search", "sampler")
+        for parameters in (self.parameters, *self.reference_parameters.values()):
+            check_sampler(self.search.sampler, parameters)
         check_start(self.search.start_from, self.parameters)
+        check_reference_parameters(self)
+        if self.confirm is not None:
+            check_confirm(self, self.confirm)
         return self
 
 
@@ -252,6 +281,11 @@ def _assign(file: Tree, path: str, value: Any, model: type[Study]) -> Tree:
         return override(file, {path: value}, COMMAND_LINE)
     values = copy.deepcopy(file.values)
     inner = values.setdefault(section, {})
+    if isinstance(inner, list):  # of sections of paths
+        number, _, key = key.partition(".")
+        if not number.isdecimal() or int(number) >= len(inner) or not key:
+            raise ConfigError(f"{COMMAND_LINE}: {path}: {section} is a list; give {section}.0.PATH=…")
+        inner = inner[int(number)]
     if section in model.of_labels and "." in key:
         label, _, key = key.partition(".")
         inner = inner.setdefault(label, {})

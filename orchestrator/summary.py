@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import operator
 import os
+from collections import Counter
 from typing import Any
 
+from orchestrator.budgets import Budgets, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
+from orchestrator.confirmation import Confirmation, Winner, confirmation
+from orchestrator.evidence import Evidence
+from orchestrator.factorial import FactorEffect, half_normal
 from orchestrator.folder import StudyFolder, plain, write_atomic
 from orchestrator.results import ENDED, Records, TrialRecord, best, objectives_of
 from orchestrator.stats import Estimate
 
 ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
-ROW = (*ROW, "mlflow_run_id", "cell", "block")
+ROW = (*ROW, "mlflow_run_id", "cell", "block", "reused_from")
 
 
 def summarize(folder: StudyFolder) -> dict[str, Any]:
@@ -43,7 +48,12 @@ class Summary:
         records = asked_for(request, self._records.load())
         content = _overview(self.folder.name, request, records)
         if request["kind"] == "ablate":
+            content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
             content |= self._comparison(request, records)
+        if request.get("references"):
+            content["budgets"] = _budgets(budgets(self.folder, request, records))
+        if request.get("confirm"):
+            content["confirmation"] = _confirmed(confirmation(request, records))
         rows = ",\n    ".join(self._row(record) for record in records)
         text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
         return text.replace('"trials": []', f'"trials": [\n    {rows}\n  ]' if rows else '"trials": []', 1) + "\n"
@@ -72,7 +82,7 @@ class Summary:
         known, asked, found = self._cells
         is_known = asked is request and len(known) == len(ended) and all(map(operator.is_, known, ended))
         if not is_known:
-            found = _compared(compare(request, records))
+            found = compared(compare(request, records))
             self._cells = (ended, request, found)
         return found
 
@@ -97,30 +107,106 @@ def _overview(name: str, request: dict[str, Any], records: list[TrialRecord]) ->
 
 def _row(record: TrialRecord) -> dict[str, Any]:
     row = {key: getattr(record, key) for key in ROW}
-    return {**row, "failure": record.failure} if record.failure else row
+    noted = {"failure": record.failure, "adjusted": record.adjusted}
+    return {**row, **{key: value for key, value in noted.items() if value}}
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
-    """The cells; and the headroom, if there is a ceiling: null until both cells share a block."""
+def compared(comparison: Comparison) -> dict[str, Any]:
+    """The cells; the headroom, if there is a ceiling: null until both cells share a block; effects of a design."""
     found: dict[str, Any] = {"cells": [_cell(cell) for cell in comparison.cells]}
     if comparison.ceiling is not None:
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
+    if comparison.effects is not None:
+        found["effects"] = [_effect(effect) for effect in comparison.effects]
+        found["half_normal"] = [
+            {"quantile": place, "size": size, "factors": factors}
+            for place, size, factors in half_normal(comparison.effects)
+        ]
     return found
+
+
+def _budgets(found: Budgets) -> list[dict[str, Any]]:
+    """The search first. Of a reference that was not tuned: one trial, itself."""
+    rows = {"search": found.search, **found.references}
+    return [
+        {"of": name, "tuned": own is not None}
+        | ({"trials": 1} if own is None else {"trials": own.trials, "seconds": own.seconds})
+        | ({"best": own.best.fingerprint} if own is not None and own.best is not None else {})
+        for name, own in rows.items()
+    ]
+
+
+def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
+    """null while the search goes on."""
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return {"refusal": found}
+    return {
+        "winners": [_winner(winner) for winner in found.winners],
+        "cells": [_cell(cell) for cell in found.comparison.cells],
+        "is_current": found.is_current,
+    }
+
+
+def _winner(winner: Winner) -> dict[str, Any]:
+    value, gap = winner.cell.value, winner.gap
+    return {
+        "trial": winner.trial.number,
+        "params": winner.trial.params,
+        "search": winner.trial.objective,
+        "n": 0 if value is None else value.n,
+        "mean": value and value.mean,
+        "ci": value and value.interval,
+        "gap": gap and {"n": gap.n, **_difference(gap)},
+        "vs": {label: versus and {"n": versus.n, **_difference(versus)} for label, versus in winner.versus.items()},
+        "runs": [run.fingerprint for run in winner.cell.complete.values()],
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     value = cell.value
     return {
         "name": cell.name,
+        "levels": cell.levels,
         "changes": cell.changes,
         "n": 0 if value is None else value.n,
         "mean": value and value.mean,
         "sd": value and value.sd,
         "ci": value and value.interval,
-        "vs_reference": cell.versus and {"n": cell.versus.n, **_difference(cell.versus)},
+        "vs_reference": cell.evidence and _evidence(cell.evidence),
+        "verdict": cell.verdict,
+        "is_small": cell.is_small,
+        "star": cell.is_starred,
         "failed": cell.failed,
+        "failures": dict(Counter(cell.failures)),
+        "adjusted": len(cell.adjusted),
     }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    versus, effect = evidence.versus, evidence.effect
+    return {
+        "n": versus.n,
+        **_difference(versus),
+        "sd": versus.sd,
+        "basis": evidence.basis,
+        "p": evidence.p,
+        "p_adjusted": evidence.p_adjusted,
+        "p_smaller": evidence.p_smaller,
+        "p_smaller_adjusted": evidence.p_smaller_adjusted,
+        "p_sign_flip": evidence.p_sign_flip,
+        "p_signed_rank": evidence.p_signed_rank,
+        "effect_size": effect and {"hedges_g": effect.g, "ci": effect.interval},
+        "bootstrap": {"ci": evidence.bootstrap.interval, "absent": evidence.bootstrap.absent},
+        "decided_after": evidence.decided_after,
+    }
+
+
+def _effect(effect: FactorEffect) -> dict[str, Any]:
+    over = effect.estimate
+    return {"factors": effect.factors, "aliases": effect.aliases, "n": over.n, **_difference(over)}
 
 
 def _difference(versus: Estimate) -> dict[str, Any]:

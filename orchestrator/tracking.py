@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
+from orchestrator.mlflow_experiments import read_experiment
 from orchestrator.mlflow_mirror import Mirror, first_line
+from orchestrator.mlflow_registry import register
 from orchestrator.mlflow_store import shown
 from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
@@ -22,7 +24,7 @@ from orchestrator.results import TrialRecord
 if TYPE_CHECKING:
     from orchestrator.study import Study
 
-__all__ = ["MlflowWindow", "start_ui", "tracker"]
+__all__ = ["MlflowWindow", "read_experiment", "register", "start_ui", "tracker"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,9 @@ class MlflowWindow(Listener):
 
     def trial_ended(self, record: TrialRecord) -> None:
         self._running.discard(record.fingerprint)
+        self._news.set()
+
+    def trial_reused(self, record: TrialRecord) -> None:
         self._news.set()
 
     def study_ended(self) -> None:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import gc
 import io
-import math
 import shutil
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import yaml
 from PIL import Image
-from torch import Tensor
 
 from guidedmix_core import (
     Checkpoints,
     ConfigError,
+    Preempted,
     Report,
     Result,
     RunConfig,
-    StageReport,
     TrialFailed,
     dump,
     fingerprint,
@@ -30,25 +30,15 @@ from guidedmix_core import (
     palette_image,
     train,
 )
-from orchestrator.chains import note_stage, stages_of
-from orchestrator.failures import Failure, classify
-from orchestrator.folder import (
-    TrialFolder,
-    append_line,
-    now,
-    read_json,
-    read_lines,
-    write_atomic,
-    write_json,
-    write_lines,
-)
+from orchestrator import halving
+from orchestrator.chains import stages_of
+from orchestrator.failures import USUAL, Failure, Failures, classify
+from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
-from orchestrator.results import TrialRecord, load_trial
+from orchestrator.reporting import Following, OnReport, OnStage, Progress, Reporting, line
+from orchestrator.results import Role, TrialRecord, load_trial
 from orchestrator.study import Objective
-
-OnReport = Callable[[int, dict[str, float]], bool]
-OnStage = Callable[[StageReport], None]
-Progress = Callable[[int, int, Mapping[str, Tensor]], None]
+from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
 
 def hand_out(
@@ -56,7 +46,7 @@ def hand_out(
     config: RunConfig,
     *,
     number: int = 0,
-    role: Literal["trial", "reference"] = "trial",
+    role: Role = "trial",
     label: str | None = None,
     params: Mapping[str, Any] | None = None,
     cell: str | None = None,
@@ -84,12 +74,15 @@ def run_trial(
     on_stage: OnStage = lambda stage: None,
     progress: Progress = lambda step, steps, losses: None,
     device: str = "auto",
+    failures: Failures = USUAL,
 ) -> TrialRecord:
     """The trial's record: the stored one if there is an end, else the end of the run that starts or goes on here.
 
     Each evaluation is a line of `metrics.jsonl` before `on_report` hears of it; after a crash the last one may be told
     once more. True from `on_report`, or the file `stop`, asks the run to stop there. Whatever the run raises becomes a
-    `failed` record; what `on_report` raises, and KeyboardInterrupt, leaves the trial as a killed process would.
+    `failed` record, unless the memory has run out and `failures` has it start again with less; what `on_report` raises,
+    and KeyboardInterrupt, leaves the trial as a killed process would. The file `leave` has the run save where it is and
+    raise Preempted. A run that hangs is recorded, and this process ends.
 
     In a group of workers only rank 0 calls this, the others call `follow_trial`.
     """
@@ -99,18 +92,31 @@ def run_trial(
         )
     with folder.running():
         if not folder.result.exists():
+            if folder.leave.exists():
+                raise Preempted("asked to leave before it began")
             if not folder.trial.exists():
                 hand_out(folder, config)
-            end = _run(config, folder, _Reporter(folder, objective, on_report, on_stage, progress), device)
-            write_json(folder.result, end)
+            reporter = Reporting(folder, objective, on_report, on_stage, progress)
+            write_json(folder.result, _run(config, folder, reporter, device, failures))
         _tidy(folder)
     return load_trial(folder)
 
 
-def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto") -> None:
-    """What the other ranks of a trial do: the same run, without a word. It raises what the run raises."""
-    if not folder.result.exists():
-        train(config, _Silent(), Checkpoints(folder.checkpoint), device=device, stages=folder.stages)
+def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto", failures: Failures = USUAL) -> None:
+    """What the other ranks of a trial do: the same run, without a word. It raises what the run raises.
+
+    Of a run that hangs each tells where it is; the first one ends it."""
+    if folder.result.exists():
+        return
+    used = halving.trained_as(config, folder)
+    place = folder.path / f"traceback-{dist.get_rank()}.txt"
+    with Watchdog(failures.hang_minutes, partial(write_tracebacks, place)) as watchdog:
+        try:
+            train(used, Following(watchdog), Checkpoints(folder.checkpoint), device=device, stages=folder.stages)
+        except Exception as error:
+            if classify(error).reason == "oom":
+                halving.halve(config, folder, failures.halvings)
+            raise
 
 
 def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> TrialRecord:
@@ -118,88 +124,65 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> 
     with folder.running():
         if not folder.result.exists():
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
-            end = _failed_end(config, folder, classify(error))
-            write_json(folder.result, {"fingerprint": fingerprint(config), **end, "started": started, "ended": now()})
+            write_json(folder.result, _whole_end(config, folder, _failed_end(config, folder, classify(error)), started))
     return load_trial(folder)
 
 
-class _Silent:
-    def staged(self, stage: StageReport) -> None:
-        return
-
-    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
-        return
-
-    def evaluated(self, report: Report) -> bool:
-        return False
-
-
-class _Reporter:
-    """Writes what the run reports, then passes it on."""
-
-    def __init__(
-        self, folder: TrialFolder, objective: Objective, on_report: OnReport, on_stage: OnStage, progress: Progress
-    ) -> None:
-        self.folder, self.objective, self.on_report, self.passed_on = folder, objective, on_report, progress
-        self.on_stage = on_stage
-        self.step = 0
-        self.stop_asked = False
-        self.foreign: Exception | None = None
-        """Raised by a listener: not the run's failure."""
-
-    def staged(self, stage: StageReport) -> None:
-        self.step = 0
-        note_stage(self.folder, stage)
-        try:
-            self.on_stage(stage)
-        except Exception as error:
-            self.foreign = error
-            raise
-
-    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
-        self.step = step
-        self.passed_on(step, steps, losses)
-
-    def evaluated(self, report: Report) -> bool:
-        append_line(self.folder.metrics, _line(report))
-        self._check_objective(report)
-        self.tell(report)
-        return self.stop_asked or self.folder.stop.exists()
-
-    def tell(self, report: Report) -> None:
-        self.step = report.step
-        try:
-            self.stop_asked |= self.on_report(report.step, report.metrics)
-        except Exception as error:
-            self.foreign = error
-            raise
-
-    def _check_objective(self, report: Report) -> None:
-        metric = self.objective.metric
-        if metric not in report.metrics:
-            raise ConfigError(f"objective.metric={metric!r}: this run reports only {', '.join(sorted(report.metrics))}")
-        if not math.isfinite(value := report.metrics[metric]):
-            raise TrialFailed(f"{metric} is {value} at step {report.step}", reason="diverged", step=report.step)
-
-
-def _run(config: RunConfig, folder: TrialFolder, reporter: _Reporter, device: str) -> dict[str, Any]:
+def _run(
+    config: RunConfig, folder: TrialFolder, reporter: Reporting, device: str, failures: Failures
+) -> dict[str, Any]:
     """Start or go on; the content of `result.json`."""
-    checkpoints = Checkpoints(folder.checkpoint)
-    started = _begin(config, folder, device)
+    while True:
+        halving.begin(folder)
+        started = _begin(config, folder, device)
+        end = _attempt(config, folder, reporter, device, failures, started)
+        _free_memory()
+        if end is not None:
+            return _whole_end(config, folder, end, started)
+
+
+def _attempt(
+    config: RunConfig, folder: TrialFolder, reporter: Reporting, device: str, failures: Failures, started: str
+) -> dict[str, Any] | None:
+    """None if the run is to start again in smaller micro-batches. A group does so in new processes: it raises."""
+    used, checkpoints = halving.trained_as(config, folder), Checkpoints(folder.checkpoint)
+    when_silent = partial(_end_silent, config, folder, reporter, failures, started)
     try:
         _note_data(config, folder)
-        _go_on_from_checkpoint(config, folder, checkpoints, reporter)
-        result = train(config, reporter, checkpoints, device=device, stages=folder.stages)
+        _go_on_from_checkpoint(used, folder, checkpoints, reporter)
+        with Watchdog(failures.hang_minutes, when_silent) as reporter.watchdog:
+            result = train(used, reporter, checkpoints, device=device, stages=folder.stages)
         _write_images(config, folder, result)
-        end = _end(result, reporter.objective)
+        return _end(result, reporter.objective)
     except Exception as error:  # the run is lost, the study goes on; only who listens may stop it
         if error is reporter.foreign:
             raise
         write_atomic(folder.traceback, traceback.format_exc())
-        end = _failed_end(config, folder, classify(error, reporter.step))
-    _free_memory()
-    end = {**end, "stages": stages_of(folder)}
-    return {"fingerprint": fingerprint(config), **end, "started": started, "ended": now()}
+        failure = classify(error, reporter.step)
+        if failure.reason != "oom":
+            return _failed_end(config, folder, failure)
+        if (obstacle := halving.halve(config, folder, failures.halvings)) is not None:
+            return _failed_end(config, folder, Failure("oom", f"{failure.message} ({obstacle})", failure.step))
+        if dist.is_available() and dist.is_initialized():
+            raise
+        return None
+
+
+def _end_silent(config: RunConfig, folder: TrialFolder, reporter: Reporting, failures: Failures, started: str) -> None:
+    """By the watchdog, in its own thread: the record of a run that hangs, and the end of this process."""
+    words = f"no sign of life for {failures.hang_minutes:g} minutes after step {reporter.step}"
+    failure = Failure("hang", f"{words}; {folder.traceback} tells where each thread was", reporter.step)
+
+    def record() -> None:
+        write_tracebacks(folder.traceback)
+        write_json(folder.result, _whole_end(config, folder, _failed_end(config, folder, failure), started))
+
+    end_process(record, f"{folder.path}: {words}; recorded as failed (hang). The same command goes on without it.")
+
+
+def _whole_end(config: RunConfig, folder: TrialFolder, end: dict[str, Any], started: str) -> dict[str, Any]:
+    more = {"stages": stages_of(folder), "adjusted": halving.adjustment(config, folder)}
+    return {"fingerprint": fingerprint(config), **end, **more, "started": started, "ended": now()}
 
 
 def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
@@ -221,7 +204,7 @@ def _note_data(config: RunConfig, folder: TrialFolder) -> None:
 
 
 def _go_on_from_checkpoint(
-    config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints, reporter: _Reporter
+    config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints, reporter: Reporting
 ) -> None:
     """`metrics.jsonl` ends where the checkpoint does: a crash can fall between checkpoint, line and telling."""
     try:
@@ -232,15 +215,14 @@ def _go_on_from_checkpoint(
     if state is None:
         write_lines(folder.metrics, [])
         return
-    report = Report(state["step"], state["metrics"])
+    report = Report(state.get("unreported", {}).get("since", state["step"]), state["metrics"])
     kept = [row for row in rows if row["step"] < report.step]
-    at_checkpoint = [row for row in rows if row["step"] == report.step] or [_line(report)]
+    if not report.step:  # it left before its first report
+        write_lines(folder.metrics, [])
+        return
+    at_checkpoint = [row for row in rows if row["step"] == report.step] or [line(report)]
     write_lines(folder.metrics, [*kept, *at_checkpoint])
     reporter.tell(report)
-
-
-def _line(report: Report) -> dict[str, Any]:
-    return {"step": report.step, "time": now(), **report.metrics}
 
 
 def _end(result: Result, objective: Objective) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from guidedmix_core.reports import Report, StageReport
 
 
 class Listening:
-    """Remembers every loss and report; asks to stop at a step, if one is given."""
+    """Remembers every loss and report; asks to stop at a step, or leaves after so many, if one is given."""
 
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.stop_at = stop_at
+    def __init__(self, stop_at: int | None = None, leave_at: int | None = None) -> None:
+        self.stop_at, self.leave_at = stop_at, leave_at
+        self.beats = 0
         self.losses: list[dict[str, float]] = []
         self.reports: list[Report] = []
         self.stages: list[StageReport] = []
@@ -23,6 +24,12 @@ class Listening:
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.losses.append({name: float(loss) for name, loss in losses.items()})
+
+    def alive(self) -> None:
+        self.beats += 1
+
+    def leaves(self) -> bool:
+        return self.leave_at is not None and len(self.losses) >= self.leave_at
 
     def evaluated(self, report: Report) -> bool:
         self.reports.append(report)

@@ -100,7 +100,7 @@ class UnlabeledLoss(Config):
     """The term of the unlabeled images."""
 
     loss: PixelLoss = Field("ce", description="focal: sigmoid focal loss, the released code's `kl_loss`")
-    weight: Weight = Field(Ramp(final=0.3, until=0.4), description="released code 10, paper unknown")
+    weight: Weight = Field(Ramp(final=1.0, until=0.3), description="released code 10, paper unknown")
     normalize: Normalize = Field("all", description="divide by all pixels, or by those that exist")
     resolution: Literal["image", "logits"] = Field(
         "image", description="where it is computed: at the image's size, or at the classifier's own (released code)"

@@ -9,6 +9,7 @@ The algorithm, with f the student and g its mixed branch (f with MITrans, or wit
     d        = decouple(z_m, z_l[guide], lam)              what remains of the unlabeled image
 
     mixed_teaches (the abstracts):        L = CE(z_l, y_l) + w loss(z_u, sg(d)) + w_m lam CE(z_m, y_l[guide])
+                                              + w_x (1 - lam) CE(z_m, sg(argmax z_u))
     plain_teaches (the released code):    L = CE(z_l, y_l) + w loss(d, sg(z_u))
 
 The two readings differ in more than the direction. Every difference is a field; the presets `guidedmix_paper` and
@@ -56,12 +57,18 @@ class GuidedMix(Method):
     pseudo: PseudoMask = PseudoMask()
     unlabeled: UnlabeledLoss = UnlabeledLoss()
     student_view: Literal["weak", "strong", "cutmix"] = Field(
-        "weak", description="what the student sees of the unlabeled images when the mixed branch teaches"
+        "cutmix",
+        description="what the student sees of the unlabeled images when the mixed branch teaches; ours: the abstracts "
+        "say nothing of it",
     )
-    cutmix: CutMix = CutMix()
+    cutmix: CutMix = CutMix(probability=1.0)
     labeled_mixed_weight: Weight = Field(1.0, description="of lam CE(z_m, y_l[guide]), which trains the mixed branch")
-    mixup_weight: Weight = Field(0.0, description="of (1 - lam) CE(z_m, the plain prediction of x_u); not in the paper")
-    mixup_threshold: float = Field(0.9, ge=0, le=1, description="confidence below which a pixel is not in that term")
+    mixup_weight: Weight = Field(
+        1.0,
+        description="of (1 - lam) CE(z_m, the plain prediction of x_u); ours: without it the mixed branch learns to "
+        "look past the unlabeled image, and what is decoupled from it teaches nothing",
+    )
+    mixup_threshold: float = Field(0.0, ge=0, le=1, description="confidence below which a pixel is not in that term")
     labeled_decoupled_weight: Weight = Field(
         0.0, description="of lam loss(z_m - (1 - lam) z_u, sg(z_l)), which the released code computes and does not add"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,6 +19,7 @@ from orchestrator.commands.plans import keep_budget
 if TYPE_CHECKING:
     from guidedmix_core import Tree
     from orchestrator.folder import StudyFolder
+    from orchestrator.results import TrialRecord
     from orchestrator.study import Study
     from orchestrator.tracking import MlflowWindow
 
@@ -32,6 +34,10 @@ Executor = Annotated[
 WorkerDevice = Annotated[
     str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
 ]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Make failed runs again; what they left is kept in `attempts/`."),
+]
 
 
 def tune(
@@ -40,19 +46,20 @@ def tune(
     study: StudyDir = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
 
     Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
 
     Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
-    `scaling.`, `tracking.` and `objective.` go to the search itself.
+    `scaling.`, `failures.`, `tracking.` and `objective.` go to the search itself.
     """
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
 
     folder = StudyFolder(study or Path("studies") / Path(file).stem)
-    _run(*load_study(file, changes or [], SearchStudy), folder, executor, device)
+    _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
     _print_search(folder)
     _exit_by_outcome(folder)
 
@@ -66,21 +73,36 @@ def ablate(
     ] = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="+N",
+            help="So many replicates more than the file has: its (first) block section goes on from its greatest "
+            "values. +2 twice is +2, and without it the table is the file's again; what was trained is kept.",
+            show_default=False,
+        ),
+    ] = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Compare cells over paired blocks: train every cell in each block, take the differences to the reference inside
     the blocks, write the report.
 
     Running the same command again resumes, and trains what is new: a cell that was added, a block that was appended.
+    A run that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
-    Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]`, and
-    those under `scaling.`, `tracking.` and `objective.` go to the ablation itself.
+    Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]` (of
+    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.` and
+    `objective.` go to the ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
     folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
-    _run(*load_study(file, changes or [], AblationStudy), folder, executor, device)
+    request, base = load_study(file, changes or [], AblationStudy)
+    if seeds is not None:
+        request = request.with_more_blocks(_more(seeds))
+    _run(request, base, folder, executor, device, retry_failed)
     _print_ablation(folder)
     _exit_by_outcome(folder)
 
@@ -124,13 +146,34 @@ def train(
 
 
 def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
-    """Write report.html anew, from the study's folder alone; also while the study runs."""
+    """Write the report anew, from the study's folder alone; also while the study runs.
+
+    report.html, and in `report/` raw numbers as CSV; of an ablation also Markdown, a LaTeX table, and figures as SVG
+    and PDF.
+    """
     from orchestrator.folder import StudyFolder
     from orchestrator.report import write_report
 
     folder = StudyFolder(study)
     folder.request()
-    console.print(Text(str(write_report(folder))), soft_wrap=True)
+    for path in write_report(folder):
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def register(
+    study: Annotated[Path, typer.Argument(help="The folder of a search, or of a single run.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the model in the registry. Default: the study's name.", show_default=False)
+    ] = None,
+) -> None:
+    """Put a study's best checkpoint into MLflow's model registry, with its metrics and data. Once: the same checkpoint
+    keeps its version."""
+    from orchestrator import tracking
+    from orchestrator.folder import StudyFolder
+
+    folder = StudyFolder(study)
+    version = tracking.register(folder, name or folder.name)
+    console.print(Text(f"{name or folder.name}, version {version}"), soft_wrap=True)
 
 
 def ui(
@@ -143,7 +186,7 @@ def ui(
     start_ui(study, port)
 
 
-def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str) -> None:
+def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str, retry_failed: bool) -> None:
     from orchestrator.console import StudyConsole
     from orchestrator.executors import executor_named
     from orchestrator.tracking import tracker
@@ -151,12 +194,14 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
     keep_budget(request, base, folder, device)
     windows = tracker(request.tracking.mlflow, folder)
     with _reported(folder, windows):
-        executor_named(executor)(request, base, folder, [*windows, StudyConsole(console)], device)
+        listeners = [*windows, StudyConsole(console)]
+        executor_named(executor)(request, base, folder, listeners, device, retry_failed=retry_failed)
 
 
 @contextmanager
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
+    from guidedmix_core import Preempted
     from orchestrator.report import write_report
 
     try:
@@ -164,36 +209,77 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
     except KeyboardInterrupt:
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
         raise typer.Exit(130) from None
+    except Preempted:
+        errors.print(
+            f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.path}."
+        )
+        raise typer.Exit(143) from None
     write_report(folder)
     for window in windows:
         window.catch_up()
 
 
+def _more(seeds: str) -> int:
+    from guidedmix_core import ConfigError
+
+    if not re.fullmatch(r"\+[1-9][0-9]*", seeds):
+        raise ConfigError(f"--seeds {seeds}: expected +N, so many more than the file has, such as +2")
+    return int(seeds)
+
+
 def _print_search(folder: StudyFolder) -> None:
+    from orchestrator.confirmation_table import print_confirmation
     from orchestrator.console import leaderboard
     from orchestrator.results import load_trials
 
     console.print()
-    console.print(leaderboard(load_trials(folder), folder))
+    console.print(leaderboard(records := load_trials(folder), folder))
+    _print_adjusted(records)
     console.print()
+    print_confirmation(folder, console)
     own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
     print_next({**_where_to_look(folder), "your data": own})
 
 
 def _print_ablation(folder: StudyFolder) -> None:
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
-    from orchestrator.comparison import compare
+    from orchestrator.comparison import asked_for, compare
+    from orchestrator.effects_table import OF_IMAGES, effects_table, images_table
+    from orchestrator.image_bootstrap import image_gaps
+    from orchestrator.notes import notes
     from orchestrator.results import load_trials
+    from orchestrator.reuse import reused_words
 
-    comparison = compare(folder.request(), load_trials(folder))
+    request, records = folder.request(), load_trials(folder)
+    comparison = compare(request, records)
     console.print()
     wide = Console(highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
+    _print_adjusted(run for cell in comparison.cells for run in cell.adjusted)
+    for sentence in notes(comparison):
+        console.print(Text(sentence, style="dim"))
+    if (table := effects_table(comparison)) is not None:
+        console.print()
+        wide.print(table, soft_wrap=True)
+    if (table := images_table(comparison, image_gaps(folder, comparison))) is not None:
+        console.print()
+        wide.print(table, soft_wrap=True)
+        console.print(Text(OF_IMAGES, style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)
+    if (words := reused_words(asked_for(request, records), folder)) is not None:
+        console.print()
+        console.print(Text(words), soft_wrap=True)
     console.print()
     print_next(_where_to_look(folder))
+
+
+def _print_adjusted(records: Iterable[TrialRecord]) -> None:
+    from orchestrator.console import adjusted_lines
+
+    for line in dict.fromkeys(adjusted_lines(records)):  # equal cells share their runs
+        console.print(Text(line, style="dim"), soft_wrap=True)
 
 
 def _where_to_look(folder: StudyFolder) -> dict[str, str]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """Makes every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
+    """Makes every run of the study that has no end yet; on request those that failed, too.
+
+    ConfigError before the first one if the request is wrong. On SIGTERM the runs save where they are: Preempted."""
 
     def __call__(
         self,
@@ -27,6 +29,8 @@ class Run(Protocol):
         folder: StudyFolder,
         listeners: Sequence[Listener] = (),
         device: str = "auto",
+        *,
+        retry_failed: bool = False,
     ) -> None: ...
 
 

@@ -24,12 +24,14 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from guidedmix_core import ConfigError, Tree, dump
-from orchestrator.driver import Driver, Job, driving
+from orchestrator.driver import Driver, driving
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
+from orchestrator.preemption import on_sigterm
+from orchestrator.proposals import Job
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.results import TrialRecord, load_trial
-from orchestrator.scaling import RESTARTS, Group, Task, at_once, group_of, run_task
+from orchestrator.scaling import Group, Task, at_once, group_of, run_task
 from orchestrator.study import Study
 from orchestrator.trial import lose_trial
 
@@ -55,20 +57,30 @@ PATIENCE = 60.0
 
 
 def run(
-    study: Study, base: Tree, folder: StudyFolder, listeners: Sequence[Listener] = (), device: str = "auto"
+    study: Study,
+    base: Tree,
+    folder: StudyFolder,
+    listeners: Sequence[Listener] = (),
+    device: str = "auto",
+    *,
+    retry_failed: bool = False,
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
-    with driving(study, base, folder, listeners) as driver, _scratch(folder) as scratch, cluster() as is_ours:
+    with (
+        driving(study, base, folder, listeners, retry_failed=retry_failed) as driver,
+        _scratch(folder) as scratch,
+        cluster() as is_ours,
+    ):
         group = group_of(study.scaling, device)
-        with _no_groups_left():
+        with _no_groups_left(), on_sigterm(driver.leave):  # after Ray has set its own
             _tune(driver, group, at_once(study.scaling, group, is_ours), scratch)
 
 
 def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
-    trials, objective = driver.folder.path.resolve() / "trials", driver.objective
+    trials, objective, failures = driver.folder.path.resolve() / "trials", driver.objective, driver.study.failures
 
     def trial(proposal: dict[str, Any]) -> None:
-        run_task(Task(proposal["run"], trials / proposal["fingerprint"], objective, group, scratch))
+        run_task(Task(proposal["run"], trials / proposal["fingerprint"], objective, group, scratch, failures))
 
     is_alone = group.workers == 1
     tuner = tune.Tuner(
@@ -85,7 +97,8 @@ def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
             storage_path=str(scratch),
             verbose=0,
             callbacks=[_Events(driver), _Silence()],
-            failure_config=tune.FailureConfig(max_failures=RESTARTS if is_alone else 0),  # a group has its own restarts
+            # A group has its own restarts. Tune does not count a process whose node was taken away.
+            failure_config=tune.FailureConfig(max_failures=failures.restarts if is_alone else 0),
         ),
     )
     try:
@@ -159,14 +172,20 @@ class _Events(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with _through_tune():
             job = self._job(trial)
-            self._driver.ended(job, _visible_record(job))
+            if job.folder.leave.exists() and not job.folder.result.exists():
+                self._driver.left(job)
+            else:
+                self._driver.ended(job, _visible_record(job))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its processes died, more often than a run is restarted. Its own failures a run records itself."""
         with _through_tune():
             job = self._job(trial)
             error = trial.get_pickled_error() or RuntimeError(trial.get_error())
-            self._driver.ended(job, lose_trial(job.config, job.folder, error))
+            if job.folder.leave.exists():
+                self._driver.left(job)
+            else:
+                self._driver.ended(job, lose_trial(job.config, job.folder, error))
 
     def _job(self, trial: Trial) -> Job:
         return self._driver.out[trial.config["fingerprint"]]

@@ -6,15 +6,23 @@ from typing import Any
 
 import yaml
 
-from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison, compare
-from orchestrator.report import panels, tables
+from orchestrator.blocks import paths, sections
+from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
+from orchestrator.failures import adjustment_words, counted
+from orchestrator.notes import notes
+from orchestrator.report import gallery, panels, tables
 from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
+from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
+from orchestrator.report.mask_charts import mask_charts
+from orchestrator.report.paper import factors_of, unfinished
 from orchestrator.report.summary import Tile, state_words, when
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_title, metric_unit
+from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
-from orchestrator.stats import COVERAGE, Estimate
+from orchestrator.reuse import reused_words
+from orchestrator.units import is_share
 
 MOST_DETAILED = 3
 """So many cells without a difference are told with their intervals; of more, only the names."""
@@ -22,8 +30,10 @@ MOST_DETAILED = 3
 
 def context(facts: Facts) -> dict[str, Any]:
     """What `ablation.html.j2` shows."""
-    comparison = compare(facts.request, facts.records)
+    comparison = facts.comparison
     shown = _pair(facts, comparison)
+    pictures = gallery.chosen(*(facts.home(run) for _, run in reversed(shown))) if len(shown) == 2 else None
+    stems = None if pictures is None else [picture.stem for picture in pictures]
     legend = panels.legend(facts, shown[0][1] if shown else None)
     goal = facts.goal
     return {
@@ -32,22 +42,34 @@ def context(facts: Facts) -> dict[str, Any]:
         "when": when(facts),
         "tiles": _tiles(facts, comparison),
         "sentences": _sentences(comparison),
-        "flags": _flags(facts, comparison),
+        "flags": [*filter(None, [unfinished(facts, comparison)]), *_flags(facts, comparison)],
         "part": facts.request["run"]["evaluate"]["part"],
         "request": _request(facts, comparison),
         "comparison": comparison,
-        "coverage": f"{100 * COVERAGE:.0f} %",
+        "coverage": f"{100 * comparison.analysis.interval:g} %",
+        "notes": notes(comparison),
         "unit": metric_unit(goal.metric),
-        "cells": cell_rows(comparison),
+        "factors": factors_of(facts.request),
+        "cells": cell_rows(comparison, facts.request),
+        "columns": shown_cells(comparison),
+        "devices": tables.devices(facts),
+        "effects": effect_rows(comparison),
+        "half_normal": half_normal_chart(comparison),
+        "interactions": interaction_charts(comparison, facts.request),
         "any_failed": any(cell.failed for cell in comparison.cells),
         "plot": difference_plot(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),
+        "mask_charts": mask_charts(comparison, cell_colors(comparison)),
+        "colors": cell_colors(comparison),
         "classes": class_rows(facts, comparison, legend),
-        "panel_rows": panels.rows_of(facts, shown) if shown else [],
+        "panel_rows": panels.rows_of(facts, shown, stems) if shown else [],
+        "panel_titles": [picture.why for picture in pictures or ()],
+        "rule": gallery.RULE,
+        "panel_block": shown[0][1].block if shown else None,
         "legend": legend,
         "failures": tables.failures(facts),
-        "provenance": tables.provenance(facts),
+        "provenance": [*tables.provenance(facts), *tables.provenance_of_runs(facts)],
         "packages": tables.all_packages(facts),
         "config": yaml.safe_dump(facts.request["run"], sort_keys=False, allow_unicode=True),
         "config_title": "Configuration of the base run",
@@ -62,12 +84,12 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         unit = "points" if is_share(facts.goal.metric) else metric_title(facts.goal.metric)
         caption = f"to gain at most: {comparison.ceiling.name} against {comparison.reference.name}"
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
-    paths = listed(facts.request["blocks"])
+    varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
     seconds = sum(record.seconds for record in facts.records)
     return [
         *found,
-        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {paths}"),
+        Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
         Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
         Tile(duration(seconds), "", "of training, all runs together"),
     ]
@@ -85,6 +107,8 @@ def _sentences(comparison: Comparison) -> list[str]:
         few = len(open_cells) <= MOST_DETAILED
         found = [f"{cell.name}, {_gap(cell, comparison)}" if few else cell.name for cell in open_cells]
         said.append(f"No difference to {reference} is shown for {listed(found)}.")
+    if found := [f"{cell.name}, {_gap(cell, comparison)}" for cell in judged if cell.is_small]:
+        said.append(f"Shown to differ from {reference} by less than {comparison.margin_words}: {listed(found)}.")
     if found := [
         f"{cell.name} {_gap(cell, comparison)}" for cell in judged if cell.verdict == "one block: no interval"
     ]:
@@ -119,16 +143,27 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         said.append(text)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
-        counted = listed(f"{cell.name} ({len(cell.complete)})" for cell in short)
+        numbers = listed(
+            f"{cell.name} ({len(cell.complete)}{f'; {counted(cell.failures)}' if cell.failed else ''})"
+            for cell in short
+        )
         said.append(
-            f"Fewer than {comparison.blocks} complete runs: {counted}. Differences are taken over the blocks that both "
+            f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
+    said += [
+        f"{run.label}†: {adjustment_words(run.adjusted)}."
+        for cell in comparison.cells
+        for run in cell.adjusted
+        if run.adjusted is not None
+    ]
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}
         unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
+    if (words := reused_words(facts.records, facts.folder)) is not None:
+        said.append(f"Not trained here: {words}.")
     if left := len(facts.folder.trials()) - len(facts.records):
         said.append(
             f"{count(left, 'run')} of the folder {'is' if left == 1 else 'are'} not shown: of cells or blocks that "
@@ -140,12 +175,16 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
 def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Terms and what the file says of them."""
     goal, request = facts.goal, facts.request
-    blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in request["blocks"].items()]
+    varied = [values for section in sections(request["blocks"]) for values in section.items()]
+    blocks = [f"{path}: {', '.join(map(str, values))}" for path, values in varied]
+    dropped = [f"{name}: {why}" for name, why in request.get("dropped", {}).items()]  # an older folder has none
     rows = {
         "Base run": [request["base"]],
         "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
         "Reference": [comparison.reference.name],
         "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
+        "Design": request.get("design_facts", []),
+        "Not cells of their own": dropped,
         "Blocks": blocks,
         "Objective": [
             f"{metric_title(goal.metric)} ({goal.metric}), {'higher' if goal.mode == 'max' else 'lower'} is better"
@@ -161,19 +200,10 @@ def _gap(cell: Cell, comparison: Comparison) -> str:
 
 def _pair(facts: Facts, comparison: Comparison) -> list[tuple[str, TrialRecord]]:
     """Reference and best mean cell in the first block that both have with pictures."""
-    rivals = [cell for cell in comparison.cells if cell is not comparison.ceiling and cell is not comparison.reference]
-
-    def place(cell: Cell) -> float:
-        return facts.sign * _mean(cell.value)
-
-    for cell in sorted((cell for cell in rivals if cell.value is not None), key=place, reverse=True):
+    for cell in best_cells(comparison):
         for block, run in cell.complete.items():
             other = comparison.reference.complete.get(block)
             if other is not None and facts.home(run).panels.exists():
                 return [(comparison.reference.name, other), (cell.name, run)]
     alone = [run for run in comparison.reference.complete.values() if facts.home(run).panels.exists()]
     return [(comparison.reference.name, alone[0])] if alone else []
-
-
-def _mean(value: Estimate | None) -> float:
-    return 0.0 if value is None else value.mean

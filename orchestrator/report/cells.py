@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import counted
+from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.wording import count, difference, duration, is_share, listed, metric_value, parameter
-from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+from orchestrator.report.paper import factors_of, marks, p_words
+from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
+from orchestrator.stats import Estimate, estimate, paired
+from orchestrator.units import is_share
 
 MASKS = ("coverage", "precision", "recall", "target_accuracy", "plain_accuracy")
 DEEPEST = 0.5
@@ -19,6 +25,8 @@ DEEPEST = 0.5
 @dataclass(frozen=True)
 class CellRow:
     name: str
+    marks: tuple[str, ...]
+    """By factor, as `paper.level_mark` writes it."""
     kind: str
     """reference, is-better, is-worse or open: how the row looks."""
     changes: str
@@ -28,9 +36,13 @@ class CellRow:
     half: str
     difference: str
     interval: str
+    p: str
+    """After the correction, with a star where the comparison gives one."""
     verdict: str
     failed: str
     time: str
+    total: str
+    """Of all its runs, also those that failed."""
     is_ceiling: bool
 
 
@@ -51,15 +63,16 @@ class ClassRow:
     """(mean IoU, difference to the reference, background) of each cell."""
 
 
-def cell_rows(comparison: Comparison) -> list[CellRow]:
-    """In the order of the file."""
-    return [_cell_row(cell, comparison) for cell in comparison.cells]
+def cell_rows(comparison: Comparison, request: Mapping[str, Any]) -> list[CellRow]:
+    """Of the cells that a page holds. `request`: the content of `study.yaml`."""
+    factors = factors_of(request)
+    return [_cell_row(cell, comparison, marks(cell.name, request, factors)) for cell in shown_cells(comparison)]
 
 
 def mask_rows(comparison: Comparison) -> list[MaskRow]:
     """Means over blocks at the last evaluation, of the cells that make pseudo masks."""
     rows = []
-    for cell in comparison.cells:
+    for cell in shown_cells(comparison):
         means = [estimate([*cell.values(f"pseudo/{name}").values()]) for name in MASKS]
         if any(mean is not None for mean in means):
             gap = paired(cell.values("pseudo/target_accuracy"), cell.values("pseudo/plain_accuracy"))
@@ -72,19 +85,20 @@ def mask_rows(comparison: Comparison) -> list[MaskRow]:
 def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> list[ClassRow]:
     """IoU of every class, means over blocks; a class that occurs nowhere in a block is left out there."""
     colors = {swatch.name: swatch.color for swatch in legend}
-    if not any(cell.complete for cell in comparison.cells):
+    cells = shown_cells(comparison)
+    if not any(cell.complete for cell in cells):
         return []
     found = {
         (name, cell.name): _class_gap(cell, comparison.reference, f"val/iou/{name}")
         for name in facts.classes
-        for cell in comparison.cells
+        for cell in cells
     }
     deepest = max((abs(gap.mean) for _, gap in found.values() if gap is not None), default=0.0)
     return [
         ClassRow(
             name,
             colors.get(name, ""),
-            [_class_cell(*found[name, cell.name], deepest) for cell in comparison.cells],
+            [_class_cell(*found[name, cell.name], deepest) for cell in cells],
         )
         for name in facts.classes
     ]
@@ -93,7 +107,7 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
 def harmed(facts: Facts, comparison: Comparison) -> str:
     """The cells whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
     named = []
-    for cell in comparison.cells:
+    for cell in shown_cells(comparison):
         pairs = [late_accuracies(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values()]
         target, plain = (estimate([pair[i] for pair in pairs if pair]) for i in (0, 1))
         if target is not None and plain is not None and target.mean < plain.mean - HARM:
@@ -109,26 +123,31 @@ def harmed(facts: Facts, comparison: Comparison) -> str:
 def spread_of(metric: str, versus: Estimate) -> str:
     """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
     points = " points" if is_share(metric) else ""
-    interval = f"{100 * COVERAGE:.0f} % interval {_interval(metric, versus)}, " if versus.interval else ""
+    interval = f"{100 * versus.coverage:g} % interval {_interval(metric, versus)}, " if versus.interval else ""
     return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
 
 
-def _cell_row(cell: Cell, comparison: Comparison) -> CellRow:
+def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> CellRow:
     metric, n = comparison.objective.metric, len(cell.complete)
+    adjusted = None if cell.evidence is None else cell.evidence.p_adjusted
+    spent = sum(run.seconds for run in cell.runs if run is not None)
     half = None if cell.value is None else cell.value.half
     return CellRow(
         name=cell.name,
+        marks=marked,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
-        n=str(n) if n == comparison.blocks else f"{n} of {comparison.blocks}",
+        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),
         interval="" if cell.versus is None else _interval(metric, cell.versus),
+        p="" if adjusted is None else p_words(adjusted) + "*" * cell.is_starred,
         verdict=cell.verdict,
-        failed=str(cell.failed) if cell.failed else "",
+        failed=counted(cell.failures),
         time="–" if cell.seconds is None else duration(cell.seconds),
+        total=duration(spent) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
 

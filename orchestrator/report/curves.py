@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from orchestrator.report import svg
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import is_share, metric_title, metric_unit, metric_value
+from orchestrator.report.wording import metric_title, metric_unit, metric_value
 from orchestrator.results import TrialRecord
+from orchestrator.units import is_share
 
 End = Literal["dot", "open", "cross", "none"]
 ENDS: dict[str, End] = {"complete": "none", "running": "none", "stopped": "open", "failed": "cross"}

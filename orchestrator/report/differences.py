@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from markupsafe import Markup
@@ -10,14 +10,13 @@ from markupsafe import Markup
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 from orchestrator.report.cells import spread_of
+from orchestrator.report.choice import MOST_DRAWN, cell_colors, shown_cells, telling
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import difference, is_share, metric_title, metric_value
+from orchestrator.report.wording import difference, metric_title, metric_value
 from orchestrator.stats import Estimate
+from orchestrator.units import is_share
 
-COLORS = (svg.BEST, svg.GREEN, svg.AMBER, "#8a5a9e", svg.PALE)
-"""Of the best cells; the others are gray."""
-CEILING = "#5b6675"
 LONGEST = 22
 """Letters of a cell's name in a chart; the rest is in the tip."""
 REACH = 2.5
@@ -26,15 +25,13 @@ REACH = 2.5
 
 def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | None:
     """A row a cell: the mean difference, its interval, and the difference in every block. None if there is nothing."""
-    rows = [(cell, cell.versus) for cell in comparison.cells if cell.versus is not None]
+    rows = [(cell, cell.versus) for cell in telling(comparison, MOST_DRAWN) if cell.versus is not None]
     if not rows:
         return None
-    blocks = {cell.name: _differences(cell, comparison) for cell, _ in rows}
-    reach = REACH * max(abs(gap) for gaps in blocks.values() for gap in gaps.values())
-    ends = [0.0, *(gap for gaps in blocks.values() for gap in gaps.values())]
-    ends += [min(max(end, -reach), reach) for _, versus in rows for end in versus.interval or ()]
+    blocks = {cell.name: block_differences(cell, comparison) for cell, _ in rows}
     left, right, row, top = 230.0, width - 210, 42, 44
-    height, x = top + row * len(rows) + 44, svg.Scale(*svg.spread(ends, 0.05), left, right)
+    span = difference_range(comparison, [cell for cell, _ in rows])
+    height, x = top + row * len(rows) + 44, svg.Scale(*span, left, right)
     bottom = height - 44
     parts = [svg.tag("line", x1=x(tick), x2=x(tick), y1=top - 12, y2=bottom, class_="grid") for tick in x.ticks(7)]
     parts += [svg.text(x(tick), bottom + 20, _tick(comparison, tick), anchor="middle") for tick in x.ticks(7)]
@@ -48,18 +45,16 @@ def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | Non
 
 
 def cell_curves(facts: Facts, comparison: Comparison) -> Markup | None:
-    """The mean over the complete runs of each cell, in a band from the lowest to the highest. None without any."""
-    bands = {cell.name: band for cell in comparison.cells if (band := _band(facts, cell, facts.goal.metric))}
+    """The mean over the complete runs of each cell, in a band from the lowest to the highest. None without any.
+
+    Of the cells that `shown_cells` chooses.
+    """
+    bands = {cell.name: band for cell in shown_cells(comparison) if (band := band_of(facts, cell, facts.goal.metric))}
     shown = [cell for cell in comparison.cells if cell.name in bands]
     if not shown:
         return None
-    rivals = [cell for cell in shown if cell is not comparison.reference and cell is not comparison.ceiling]
-    best = sorted(rivals, key=lambda cell: facts.sign * _last(bands[cell.name]), reverse=True)
-    colors = {cell.name: color for cell, color in zip(best, COLORS, strict=False)}
-    colors |= {comparison.reference.name: svg.REFERENCE}
-    dashes = {}
-    if comparison.ceiling is not None:
-        colors[comparison.ceiling.name], dashes[comparison.ceiling.name] = CEILING, DASHES[0]
+    colors = cell_colors(comparison)
+    dashes = {} if comparison.ceiling is None else {comparison.ceiling.name: DASHES[0]}
     lines = []
     for cell in sorted(shown, key=lambda cell: cell.name in colors):  # the gray ones behind
         last, band = metric_value(facts.goal.metric, _last(bands[cell.name])), bands[cell.name]
@@ -110,12 +105,21 @@ def _end(x: float, y: float, color: str, beyond: int) -> Markup:
     return svg.path([(x - 6 * beyond, y - 5), (x, y), (x - 6 * beyond, y + 5)], "interval", stroke=color)
 
 
-def _differences(cell: Cell, comparison: Comparison) -> dict[int, float]:
+def difference_range(comparison: Comparison, cells: Iterable[Cell]) -> tuple[float, float]:
+    """Zero, the difference in every block, and of each interval what `REACH` allows; with some air."""
+    cells = list(cells)
+    gaps = [gap for cell in cells for gap in block_differences(cell, comparison).values()]
+    reach = REACH * max(abs(gap) for gap in gaps)
+    ends = [end for cell in cells if cell.versus is not None for end in cell.versus.interval or ()]
+    return svg.spread([0.0, *gaps, *(min(max(end, -reach), reach) for end in ends)], 0.05)
+
+
+def block_differences(cell: Cell, comparison: Comparison) -> dict[int, float]:
     own, other = (each.values(comparison.objective.metric) for each in (cell, comparison.reference))
     return {block: value - other[block] for block, value in own.items() if block in other}
 
 
-def _band(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, float, float]]:
+def band_of(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, float, float]]:
     """(step, lowest, mean, highest), where all complete runs of the cell were evaluated."""
     rows = [
         {row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}

@@ -7,13 +7,37 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from orchestrator.comparison import asked_for
+from orchestrator.comparison import Comparison, asked_for, compare
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.report.wording import short_names
 from orchestrator.results import TrialRecord, best, curves, load_trials, objectives_of
 from orchestrator.study import Objective
 
 SCORED = ("complete", "stopped")
+
+
+class Curves(dict[str, list[dict[str, Any]]]):
+    """By fingerprint, a row an evaluation. Read when asked for: the page of 10,000 runs draws the curves of a few."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def __missing__(self, fingerprint: str) -> list[dict[str, Any]]:
+        self[fingerprint] = rows = curves(self._folder, fingerprint)
+        return rows
+
+
+class Environments(dict[str, dict[str, Any]]):
+    """By fingerprint, what a run was made with; empty if it has not begun. Read when asked for."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+
+    def __missing__(self, fingerprint: str) -> dict[str, Any]:
+        file = self._folder.trial(fingerprint).environment
+        made = read_json(file) if file.exists() else {}
+        self[fingerprint] = made = {key: value for key, value in made.items() if key != "packages"}
+        return made
 
 
 @dataclass(frozen=True)
@@ -24,7 +48,13 @@ class Facts:
     request: dict[str, Any]
     goals: tuple[Objective, ...]
     records: tuple[TrialRecord, ...]
-    curves: dict[str, list[dict[str, Any]]]
+    curves: Curves
+    environments: Environments
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Of an ablation. Made once: page and files ask for it, and of hundreds of cells it takes seconds."""
+        return compare(self.request, self.records)
 
     @cached_property
     def trials(self) -> tuple[TrialRecord, ...]:
@@ -133,8 +163,7 @@ class Facts:
 def read_facts(folder: StudyFolder) -> Facts:
     request = folder.request()
     records = tuple(asked_for(request, load_trials(folder)))
-    rows = {record.fingerprint: curves(folder, record.fingerprint) for record in records}
-    return Facts(folder, request, objectives_of(request), records, rows)
+    return Facts(folder, request, objectives_of(request), records, Curves(folder), Environments(folder))
 
 
 def _dominates(other: Sequence[float], point: Sequence[float]) -> bool:

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from orchestrator.importance import Importances
 from orchestrator.report import svg
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import is_share, metric_unit, metric_value, parameter
+from orchestrator.report.wording import metric_unit, metric_value, parameter
 from orchestrator.results import TrialRecord
 from orchestrator.study import Objective
+from orchestrator.units import is_share
 
 MANY = 9
 """So many integers stand on a scale, fewer each on a place of its own."""

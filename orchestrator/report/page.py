@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from orchestrator.importance import Importances, importances
-from orchestrator.report import ablation, figures, panels, summary, tables
+from orchestrator.report import ablation, confirmed, figures, panels, summary, tables
 from orchestrator.report.curves import learning_curves, loss_curves, mask_quality
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import count, metric_title, metric_unit, metric_value, space
@@ -41,6 +41,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "flags": summary.flags(facts),
         "harm": summary.harmed(facts),
         "leaderboard": tables.leaderboard(facts),
+        "fresh": confirmed.fresh_runs(facts),
         "columns": [metric_unit(goal.metric) for goal in facts.goals],
         "curves": [(goal, chart) for goal in facts.goals if (chart := learning_curves(facts, goal.metric))],
         "losses": loss_curves(facts, facts.trials[0]) if facts.trials and not facts.is_search else None,

@@ -39,12 +39,16 @@ def panel_rows(facts: Facts) -> list[list[Picture]]:
     return rows_of(facts, [*shown, *([(facts.name(facts.reference), facts.reference)] if facts.reference else [])])
 
 
-def rows_of(facts: Facts, runs: Sequence[tuple[str, TrialRecord]]) -> list[list[Picture]]:
-    """A row for each fixed image: image, truth, and the prediction of each run under its title."""
+def rows_of(
+    facts: Facts, runs: Sequence[tuple[str, TrialRecord]], stems: Sequence[str] | None = None
+) -> list[list[Picture]]:
+    """A row for each fixed image, or for those named: image, truth, and the prediction of each run under its title."""
     homes = [(title, facts.home(run).panels) for title, run in runs]
+    if stems is None:
+        stems = [image.name.removesuffix("_image.png") for image in sorted(homes[0][1].glob("*_image.png"))]
     rows = []
-    for image in sorted(homes[0][1].glob("*_image.png")):
-        stem = image.name.removesuffix("_image.png")
+    for stem in stems:
+        image = homes[0][1] / f"{stem}_image.png"
         shown = [("image", image), ("truth", image.with_name(f"{stem}_truth.png"))]
         shown += [(title, panels / f"{stem}_prediction.png") for title, panels in homes]
         rows.append(

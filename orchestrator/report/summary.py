@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
+from orchestrator.budgets import Budgets, budgets
 from orchestrator.importance import Importances
+from orchestrator.report.confirmed import fresh_sentences
 from orchestrator.report.curves import harm
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import (
     count,
     difference,
     duration,
-    is_share,
     listed,
     metric_title,
     metric_value,
@@ -19,6 +21,7 @@ from orchestrator.report.wording import (
     period,
 )
 from orchestrator.results import TrialRecord
+from orchestrator.units import is_share
 
 MOST_NAMED = 6
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
@@ -84,6 +87,10 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
     said = [_result(facts)]
     if facts.best is not None:
         said += [_beside(facts, facts.best, _judged(facts))] if facts.is_search or _judged(facts) else []
+        said += [
+            *_budgets(facts).sentences(partial(metric_value, facts.goal.metric), duration),
+            *fresh_sentences(facts),
+        ]
         if facts.is_search and facts.best.params:
             values = [f"{facts.short[path]} = {parameter(value)}" for path, value in facts.best.params.items()]
             said.append(f"Its parameters: {listed(values)}.")
@@ -104,7 +111,7 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
 
 def flags(facts: Facts) -> list[str]:
     """What should worry the reader."""
-    return [said for said in (harmed(facts), _fell(facts)) if said]
+    return [said for said in (harmed(facts), _fell(facts), *_budgets(facts).warnings) if said]
 
 
 def harmed(facts: Facts) -> str:
@@ -166,6 +173,10 @@ def _beside(facts: Facts, winner: TrialRecord, references: list[TrialRecord]) ->
         )
         gaps.append(f"{gap}{points} against {reference.label} ({metric_value(metric, reference.objective)}{budget})")
     return f"That is {listed(gaps)}. One seed each: not a confirmed difference."
+
+
+def _budgets(facts: Facts) -> Budgets:
+    return budgets(facts.folder, facts.request, facts.records)
 
 
 def _important(facts: Facts, found: Importances) -> str:

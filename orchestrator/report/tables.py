@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,15 @@ from orchestrator.chains import stage_words
 from orchestrator.folder import read_json
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.wording import difference, duration, metric_value, moment, parameter
+from orchestrator.report.wording import count, difference, duration, metric_value, moment, parameter
 from orchestrator.results import TrialRecord
 
 MAIN_PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy")
+
+
+MOST_COUNTED = 6
+MOST_FAILURES = 40
+"""Told one by one; the others are in `runs.csv`."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,10 @@ def class_rows(facts: Facts, legend: list[Swatch]) -> list[ClassRow]:
 
 
 def failures(facts: Facts) -> list[dict[str, str]]:
+    """The first ones, and in the last row how many there are besides."""
     found = []
-    for record in (record for record in facts.records if record.state == "failed"):
+    failed = [record for record in facts.records if record.state == "failed"]
+    for record in failed[:MOST_FAILURES]:
         failure = record.failure or {}
         step = failure.get("step")
         found.append(
@@ -85,6 +93,8 @@ def failures(facts: Facts) -> list[dict[str, str]]:
                 "message": str(failure.get("message", "")),
             }
         )
+    if left := len(failed) - MOST_FAILURES if len(failed) > MOST_FAILURES else 0:
+        found.append({"name": f"{left} more", "reason": "", "step": "–", "message": "See report/runs.csv."})
     return found
 
 
@@ -113,6 +123,22 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
         "Recorded": moment(here.get("time")) if here.get("time") else "",
     }
     return [(name, words) for name, words in rows.items() if words]
+
+
+def provenance_of_runs(facts: Facts) -> list[tuple[str, str]]:
+    """Code, machines and data of all runs that have begun, which may be more than one of each; none if none has."""
+    made = [found for record in facts.records if (found := facts.environments[record.fingerprint])]
+    code = Counter(_git(each.get("git")) for each in made)
+    places = Counter(_joined(each.get("device"), each.get("host")) for each in made)
+    data = Counter(str(each["data"]) for each in made if each.get("data"))
+    rows = {"Code of the runs": code, "Machines": places, "Data of the runs": data}
+    return [(name, _counted(found)) for name, found in rows.items() if any(found)]
+
+
+def devices(facts: Facts) -> str:
+    """On what the runs were trained: `NVIDIA H200`; empty if none has begun."""
+    found = dict.fromkeys(facts.environments[record.fingerprint].get("device") for record in facts.records)
+    return ", ".join(str(device) for device in found if device)
 
 
 def all_packages(facts: Facts) -> Mapping[str, str]:
@@ -173,6 +199,13 @@ def _git(git: Mapping[str, Any] | None) -> str:
         return ""
     changed = f"with uncommitted changes (digest {git.get('diff')})" if git.get("dirty") else "clean"
     return f"commit {str(git.get('sha', ''))[:12]}, {changed}"
+
+
+def _counted(found: Counter[str]) -> str:
+    """The most common first: `a (12 runs); b (1 run)`; of very many some, the rest is in `runs.csv`."""
+    said = [f"{words} ({count(number, 'run')})" for words, number in found.most_common(MOST_COUNTED) if words]
+    left = len(found) - MOST_COUNTED
+    return "; ".join([*said, *([f"{left} more in report/runs.csv"] if left > 0 else [])])
 
 
 def _joined(*words: object) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-SHARES = {"miou", "iou", "accuracy", "coverage", "precision", "recall", "target_accuracy", "plain_accuracy"}
-"""Metrics that are shares of one, written in percent."""
+from orchestrator.units import is_share
+
 TITLES = {
     "val/miou": "mIoU",
     "val/accuracy": "pixel accuracy",
@@ -19,8 +19,7 @@ TITLES = {
 TITLES |= {f"pseudo/{name}": f"mask {name}" for name in ("coverage", "precision", "recall")}
 
 
-def is_share(metric: str) -> bool:
-    return any(part in SHARES for part in metric.split("/"))
+MOST_LISTED = 24
 
 
 def metric_title(metric: str) -> str:
@@ -99,8 +98,10 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(words: Iterable[str]) -> str:
-    """`a, b and c`."""
+    """`a, b and c`; of very many the first ones, and how many there are besides."""
     *head, last = words
+    if len(head) >= MOST_LISTED:
+        head, last = head[:MOST_LISTED], f"{len(head) + 1 - MOST_LISTED} more"
     return f"{', '.join(head)} and {last}" if head else last
 
 

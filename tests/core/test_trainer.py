@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from guidedmix_core.building import build_networks
+from guidedmix_core.building import build_networks, sees_batches
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
-from guidedmix_core.errors import ConfigError, TrialFailed
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
 from guidedmix_core.metrics import mean_iou
+from guidedmix_core.reports import Report
 from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
@@ -117,3 +118,39 @@ def test_a_clipped_step_is_no_longer_than_the_norm_allows(tmp_path: Path) -> Non
     end = read_checkpoint(tmp_path / "last.pt")["nets"]
     length = torch.stack([(end[name] - weight).detach().norm() for name, weight in start.items()]).norm()
     assert 0 < length < 0.0101
+
+
+def untimed(listening: Listening) -> list[Report]:
+    """The reports without what a clock measured."""
+    return [
+        Report(report.step, {name: value for name, value in report.metrics.items() if not name.startswith("time/")})
+        for report in listening.reports
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_run_that_leaves_after_any_step_goes_on_as_if_it_had_stayed(tmp_path: Path, steps: int) -> None:
+    config, whole = small_run({"train.steps": 7, "evaluate.every": 3}), Listening()
+    train(config, whole, Checkpoints(tmp_path / "whole"), device="cpu")
+    left, after = Listening(leave_at=steps), Listening()
+    with pytest.raises(Preempted, match=f"left at step {steps} of 7"):
+        train(config, left, Checkpoints(tmp_path / "left"), device="cpu")
+    train(config, after, Checkpoints(tmp_path / "left"), device="cpu")
+    assert left.losses + after.losses == whole.losses
+    assert untimed(left) + untimed(after) == untimed(whole)
+
+
+def test_a_run_does_not_leave_after_its_last_step(tmp_path: Path) -> None:
+    assert train(small_run(), Listening(leave_at=4), Checkpoints(tmp_path), device="cpu").step == 4
+
+
+def test_judging_is_heard_of_between_steps(tmp_path: Path) -> None:
+    listening = Listening()
+    train(small_run({"evaluate.batch_size": 1}), listening, Checkpoints(tmp_path), device="cpu")
+    assert listening.beats >= 2 * 4 + 1  # two evaluations of four images, and a panel
+
+
+@pytest.mark.parametrize(("norm", "sees"), [("batch", True), ("group", False)])
+def test_only_batch_norm_sees_the_other_images(norm: str, sees: bool) -> None:
+    config = small_run({"segmentor.norm": norm, "segmentor.backbone.norm": "group"})
+    assert sees_batches(config) is sees

@@ -35,7 +35,7 @@ def test_the_walkthrough_works_as_written(
     for command in COMMANDS:
         expected = 2 if command.endswith("# exits with 2") else 0
         assert call(monkeypatch, command) == expected, f"{command}\n{capfd.readouterr().err}"
-    assert len(COMMANDS) == 10
+    assert len(COMMANDS) == 11
     assert (tmp_path / "studies/small/report.html").exists()
     assert len(list((tmp_path / "predictions").glob("*_overlay.jpg"))) > 0
 

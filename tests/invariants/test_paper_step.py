@@ -1,4 +1,4 @@
-"""The preset `guidedmix_paper`: the mixed branch teaches, the plain prediction learns."""
+"""The direction of the abstracts, without what we add: the mixed branch teaches, the plain prediction learns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.invariants.steps import (
     without_normalization,
 )
 
-PRESET = "guidedmix_paper"
+PRESET = "guidedmix_literal"
 ALL_TAUGHT = {"method.pseudo.threshold": 0.0, **RANDOM_PAIRS}
 
 

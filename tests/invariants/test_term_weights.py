@@ -25,6 +25,7 @@ OFF = {
     "guidedmix_paper": {
         "method.unlabeled.weight": 0,
         "method.labeled_mixed_weight": 0,
+        "method.mixup_weight": 0,
         "method.pairing.mode": "random",
         "method.pairing.alignment_weight": 0,
     },
@@ -99,8 +100,8 @@ def test_ramps_begin_without_the_term() -> None:
     config = run_of("guidedmix_paper")
     nets = networks(config)
     assert "unlabeled" not in losses_of(config, nets, step=0).terms
-    assert losses_of(config, nets, step=2).weights["unlabeled"] == pytest.approx(0.15)
-    assert losses_of(config, nets, step=4).weights["unlabeled"] == 0.3
+    assert losses_of(config, nets, step=1).weights["unlabeled"] == pytest.approx(1 / 3)
+    assert losses_of(config, nets, step=3).weights["unlabeled"] == 1.0
 
 
 @pytest.mark.parametrize("preset", ["mean_teacher", "guidedmix_official", "guidedmix_paper", "guidedmix"])

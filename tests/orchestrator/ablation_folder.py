@@ -53,7 +53,7 @@ def write_ablation(
 def _complete_request(path: Path, blocks: int, rows: dict[str, list[str]]) -> None:
     request = yaml.safe_load((path / "study.yaml").read_text())
     request |= {"base": "shapes", "changes": {"train.steps": 2000}, "reference": "supervised", "ceiling": "all_labels"}
-    request |= {"cells": CELLS, "runs": rows, "planned": len(CELLS) * blocks}
+    request |= {"cells": CELLS, "levels": {cell: {} for cell in CELLS}, "runs": rows, "planned": len(CELLS) * blocks}
     request |= {"blocks": {"seed": list(range(blocks)), "split.seed": list(range(blocks))}}
     request |= {"run": {"seed": 0, "train": {"steps": STEPS}, "evaluate": {"part": "val"}}}
     (path / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))

@@ -54,9 +54,35 @@ def test_an_ablation_is_run_shown_and_grown(call, capfd: pytest.CaptureFixture[s
     assert [(cell["name"], cell["n"]) for cell in cells] == [("usual", 3), ("all", 3), ("slow", 3)]
 
 
+def test_more_seeds_are_trained_once_and_the_file_stays_as_it_is(call, capfd: pytest.CaptureFixture[str]) -> None:
+    def blocks() -> list[int]:
+        capfd.readouterr()
+        summary = json.loads(Path("studies/ablation-labels/summary.json").read_text())
+        return [cell["n"] for cell in summary["cells"]]
+
+    assert call("guidedmix ablate labels.yaml --executor inline --seeds +1") == 0
+    assert "usual · seed 2: complete" in capfd.readouterr().out
+    assert blocks() == [3, 3]
+    assert call("guidedmix ablate labels.yaml --executor inline --seeds +1") == 0
+    assert "ablation-labels: 6 of 6 already done" in capfd.readouterr().out
+    assert blocks() == [3, 3]
+    assert call("guidedmix ablate labels.yaml --executor inline") == 0
+    assert blocks() == [2, 2]
+    assert call("guidedmix ablate labels.yaml --executor inline --seeds 3") == 2
+    assert "--seeds 3: expected +N" in capfd.readouterr().err
+
+
 def test_an_ablation_of_nothing_but_failures_exits_with_1(call, capfd: pytest.CaptureFixture[str]) -> None:
-    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30") == 1
+    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30 failures.stop_after=9") == 1
     assert "no run ended well" in capfd.readouterr().err
+
+
+def test_an_ablation_whose_first_runs_fail_alike_exits_with_2_and_says_what_to_do(call, capfd) -> None:
+    assert call("guidedmix ablate labels.yaml --executor inline optim.lr=1e30") == 2
+    said = capfd.readouterr().err
+    assert "the first 3 runs of the study all failed alike (diverged: the loss is not finite" in said
+    assert "traceback.txt; lower optim.lr" in said
+    assert "--retry-failed" in said
 
 
 @pytest.mark.parametrize(
@@ -89,4 +115,4 @@ def test_ablations_are_listed_and_have_a_schema(call, capfd: pytest.CaptureFixtu
     assert all(name.startswith("ablation/") for name in listed)
     assert call("guidedmix schema --directory schemas") == 0
     schema = json.loads(Path("schemas/ablation.schema.json").read_text())
-    assert schema["required"] == ["base", "reference", "cells", "blocks"]
+    assert schema["required"] == ["base", "reference", "blocks"]

@@ -18,7 +18,7 @@ from orchestrator.console import RunConsole, StudyConsole
 from orchestrator.executors.inline import run
 from orchestrator.failures import classify
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.single import train_one
 from orchestrator.study import Objective, SearchStudy
@@ -140,7 +140,7 @@ def test_the_report_and_the_terminal_show_what_became_of_the_stages(tmp_path: Pa
     listener = RunConsole(shown)
     record = train_one(small_run(WARM), "base/small", folder, [listener], listener.progress, "cpu")
     assert "stage 0: supervised 3 steps, trains" in printed(shown)
-    assert f"<dt>Stages</dt><dd>{stage_words(record.stages)}</dd>" in write_report(folder).read_text()
+    assert f"<dt>Stages</dt><dd>{stage_words(record.stages)}</dd>" in write_page(folder).read_text()
 
 
 def test_a_chain_in_words() -> None:

@@ -7,7 +7,7 @@ import pytest
 import orchestrator.report.page as page
 from orchestrator.folder import StudyFolder
 from orchestrator.importance import importances
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.report.curves import harm
 from orchestrator.report.facts import read_facts
 from orchestrator.report.wording import difference
@@ -21,7 +21,7 @@ def few_resamples(monkeypatch):
 
 
 def written(path: Path) -> str:
-    return write_report(StudyFolder(path)).read_text(encoding="utf-8")
+    return write_page(StudyFolder(path)).read_text(encoding="utf-8")
 
 
 def words(html: str) -> str:
@@ -45,7 +45,7 @@ def search(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def html(search) -> str:
-    return write_report(StudyFolder(search)).read_text(encoding="utf-8")
+    return write_page(StudyFolder(search)).read_text(encoding="utf-8")
 
 
 def test_the_page_has_every_objective_in_percent_with_one_decimal(search, html):
@@ -279,7 +279,7 @@ def test_the_report_reads_the_folder_and_writes_only_the_page(tmp_path):
     path = write_study(tmp_path / "studies" / "quiet", trials=2)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
-    write_report(StudyFolder(path))
+    write_page(StudyFolder(path))
 
     after = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     assert after.pop(path / "report.html")

@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
 from orchestrator.report.differences import difference_plot
 from orchestrator.report.facts import read_facts
@@ -22,7 +22,7 @@ from tests.orchestrator.test_report import words
 
 
 def written(path: Path) -> str:
-    return write_report(StudyFolder(path)).read_text(encoding="utf-8")
+    return write_page(StudyFolder(path)).read_text(encoding="utf-8")
 
 
 def comparison_of(path: Path):
@@ -69,18 +69,18 @@ def test_too_little_headroom_is_flagged(tmp_path):
 
 
 def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
-    _, comparison = comparison_of(study)
-    rows = cell_rows(comparison)
+    facts, comparison = comparison_of(study)
+    rows = cell_rows(comparison, facts.request)
     assert [row.name for row in rows] == list(CELLS)
     unstable = rows[-1]
-    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2", "36.0", True)
+    assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2 diverged", "36.0", True)
     assert [row.kind for row in rows] == ["reference", "is-better", "is-better", "open", "open"]
     assert rows[2].changes == "method.name = mean_teacher, method.threshold = 0.8"
 
 
 def test_two_of_four_blocks_and_failures_are_said(html):
     shown = words(html)
-    assert "Fewer than 4 complete runs: unstable (2)." in shown
+    assert "Fewer than 4 complete runs: unstable (2; 2 diverged)." in shown
     assert "unstable · seed 1 diverged step 731" in shown
     assert "20 of 20 runs 18 complete, 2 failed" in shown
 
@@ -100,8 +100,8 @@ def test_equal_cells_are_told_and_shown_twice(tmp_path):
     change_request(path, runs={**request["runs"], "guidedmix": request["runs"]["supervised"]})
     html = written(path)
     assert "guidedmix is the same configuration as supervised." in words(html)
-    _, comparison = comparison_of(path)
-    assert [row.mean for row in cell_rows(comparison)].count("47.6") == 2
+    facts, comparison = comparison_of(path)
+    assert [row.mean for row in cell_rows(comparison, facts.request)].count("47.6") == 2
 
 
 def test_runs_that_are_not_asked_for_any_more_are_counted_and_not_shown(tmp_path):
@@ -217,11 +217,11 @@ def test_an_ablation_of_nothing_yet_is_a_page_of_plain_sentences(tmp_path):
 
 
 def test_an_ablation_without_a_ceiling_says_nothing_of_headroom(tmp_path):
-    path = write_ablation(tmp_path / "open", blocks=2)
+    path = write_ablation(tmp_path / "open")
     change_request(path, ceiling=None)
     shown = words(written(path))
     assert "to gain" not in shown
-    assert "all_labels by +12.5 points" in shown
+    assert "all_labels by +12.7 points" in shown
 
 
 def test_the_same_folder_gives_the_same_page(study, html):

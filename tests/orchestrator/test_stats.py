@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.stats import COVERAGE, estimate, paired
+from orchestrator.stats import COVERAGE, bootstrap, estimate, paired
 
 
 def test_the_estimate_of_three_numbers_is_that_of_a_textbook() -> None:
@@ -77,3 +78,43 @@ def test_an_interval_excludes_zero_on_either_side(values: list[float], excludes:
     found = estimate(values)
     assert found is not None
     assert found.excludes_zero == excludes
+
+
+def test_differences_that_differ_by_rounding_are_equal() -> None:
+    """0.25 - 0.2 and 0.55 - 0.5 are not the same number of a computer."""
+    found = paired({0: 0.25, 1: 0.55, 2: 0.65}, {0: 0.2, 1: 0.5, 2: 0.6})
+    assert found is not None
+    assert (found.sd, found.interval) == (0.0, None)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(odd: float) -> None:
+    with pytest.raises(ValueError, match="among 3 values: expected finite numbers"):
+        estimate([0.1, odd, 0.2])
+
+
+def test_an_interval_of_another_coverage_is_that_of_scipy() -> None:
+    found = estimate([0.61, 0.64, 0.6], 0.9)
+    theirs = stats.ttest_1samp([0.61, 0.64, 0.6], 0).confidence_interval(0.9)
+    assert found is not None
+    assert (found.interval, found.coverage) == (pytest.approx((theirs.low, theirs.high)), 0.9)
+
+
+def test_the_bootstrap_interval_is_efrons_formula() -> None:
+    """Efron 1987, formulas 2.3 and 6.6, on Proschan's hours between failures of an air conditioner (skewed)."""
+    hours = np.array([3.0, 5.0, 7.0, 18.0, 43.0, 85.0, 91.0, 98.0, 100.0, 130.0, 230.0, 487.0])
+    means = hours[np.random.default_rng(1).integers(0, 12, (40_000, 12))].mean(1)
+    bias = stats.norm.ppf((means < hours.mean()).mean())
+    away = hours - hours.mean()
+    acceleration = (away**3).sum() / (6 * (away**2).sum() ** 1.5)
+    ends = [bias + z for z in stats.norm.ppf([0.025, 0.975])]
+    theirs = np.quantile(means, [stats.norm.cdf(bias + z / (1 - acceleration * z)) for z in ends])
+    found = bootstrap(hours.tolist())
+    assert found.interval == pytest.approx(tuple(theirs), rel=0.03)
+    assert found == bootstrap(hours.tolist())
+
+
+def test_a_bootstrap_that_is_absent_says_why() -> None:
+    few, equal = bootstrap([0.1 * i for i in range(9)]), bootstrap([0.1] * 12)
+    assert (few.interval, few.absent) == (None, "a bootstrap of fewer than 10 blocks covers too seldom")
+    assert (equal.interval, equal.absent) == (None, "all values are equal")

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from guidedmix_core import ConfigError, Report, RunConfig, Tree, TrialFailed, build
+from orchestrator import reporting
 from orchestrator import trial as module
 from orchestrator.failures import classify
 from orchestrator.folder import StudyFolder, TrialFolder, append_line, read_json, read_lines, write_json
@@ -149,7 +150,7 @@ def test_a_line_that_a_crash_kept_from_being_written_is_restored(
         real(path, row)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(module, "append_line", dying)
+        patched.setattr(reporting, "append_line", dying)
         go(folder)
     assert [row["step"] for row in read_lines(folder.metrics)] == [2]
     told: list[int] = []

@@ -1,0 +1,44 @@
+"""What a run was before it was started again: kept beside it in `attempts/1`, `attempts/2`, …, counted in no table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator.comparison import asked_for
+from orchestrator.failures import OF_THE_MACHINE
+from orchestrator.folder import StudyFolder, TrialFolder
+from orchestrator.results import load_trials
+
+
+def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
+    """Move the run's end away, and unless it goes on from its checkpoint all else that it wrote; the attempt's number.
+
+    The result goes last: a crash in between leaves a failed run, of which the rest is put aside by the next call.
+    """
+    number = 1 + len([*folder.attempts.glob("*")])
+    made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
+    place = folder.attempts / str(number)
+    place.mkdir(parents=True)
+    for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
+        if path.exists():
+            path.rename(place / path.name)
+    return number
+
+
+def retry_failed(folder: StudyFolder, request: Mapping[str, Any]) -> None:
+    """Failed runs that the study asks for have no end any more, so that it makes them again.
+
+    What the machine did (`hang`, `infrastructure`) goes on from its checkpoint. All else starts from the first step:
+    code, data or memory may be other ones now.
+    """
+    for record in asked_for(request, load_trials(folder)):
+        if record.failure is None:
+            continue
+        trial, reason = folder.trial(record.fingerprint), record.failure["reason"]
+        with trial.running():
+            goes_on = reason in OF_THE_MACHINE
+            attempt = put_aside(trial, *(() if goes_on else (trial.halving,)), goes_on=goes_on)
+        names = {"fingerprint": record.fingerprint, "number": record.number, "role": record.role}
+        folder.append({"event": "trial_retried", **names, "reason": reason, "attempt": attempt})

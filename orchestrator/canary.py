@@ -1,0 +1,43 @@
+"""When a study stops because of how its runs fail: before a mistake has cost all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from guidedmix_core import ConfigError
+from orchestrator.comparison import asked_for
+from orchestrator.failures import CURES, UNREPAIRABLE, kind
+from orchestrator.folder import StudyFolder
+from orchestrator.results import ENDED, TrialRecord, load_trials
+
+AGAIN = "then the same command goes on, and with --retry-failed it runs what failed again"
+
+
+def check_canary(folder: StudyFolder, record: TrialRecord) -> None:
+    """Of a reference, which runs first. What is wrong with request, data or code would fail all others, too."""
+    if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
+        raise ConfigError(
+            f"the reference {record.label!r} failed as every trial would ({_said(record)}); see "
+            f"{folder.trial(record.fingerprint).traceback} and correct it; {AGAIN}"
+        )
+
+
+def check_first(folder: StudyFolder, request: Mapping[str, Any], most: int) -> None:
+    """As long as every run that has ended failed in one and the same way, only so many are made."""
+    ended = [record for record in asked_for(request, load_trials(folder)) if record.state in ENDED]
+    kinds = {None if record.failure is None else kind(record.failure) for record in ended}
+    if len(ended) < most or len(kinds) > 1 or None in kinds:
+        return
+    last = max(ended, key=lambda record: record.ended or "")
+    assert last.failure is not None
+    cure = CURES.get(last.failure["reason"], "correct it")
+    raise ConfigError(
+        f"the first {len(ended)} runs of the study all failed alike ({_said(last)}); see "
+        f"{folder.trial(last.fingerprint).traceback}; {cure}; {AGAIN}"
+    )
+
+
+def _said(record: TrialRecord) -> str:
+    assert record.failure is not None
+    return f"{record.failure['reason']}: {record.failure['message']}"

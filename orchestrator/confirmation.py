@@ -1,0 +1,175 @@
+"""After a search: its best trials and the references on fresh seeds, as an ablation whose cells they are.
+
+The best of many noisy values is chosen for its luck, too, so its value in the search is too good: the winner's curse.
+Fresh runs know nothing of that choice. They enter neither leaderboard nor importance nor the sampler's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guidedmix_core import Tree, build, dump
+from orchestrator.ablation import AblationStudy
+from orchestrator.blocks import paths
+from orchestrator.budgets import budgets
+from orchestrator.comparison import Cell, Comparison, compare
+from orchestrator.folder import StudyFolder
+from orchestrator.results import TrialRecord, load_trials, objectives_of, ranked
+from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+from orchestrator.study import SearchStudy
+
+Written = Callable[[float], str]
+"""How a value, or a difference with its sign, is written."""
+KEY = "confirmation"
+"""Of `study.yaml`, once the search has ended: the ablation's request, and the `winners`, cell to fingerprint; or the
+`refusal` that says why there is nothing to confirm."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """One of the best trials, run again."""
+
+    cell: Cell
+    trial: TrialRecord
+    """As the search saw it."""
+    gap: Estimate | None
+    """The value in the search minus the fresh ones, its interval that of their mean: the value in the search is what
+    it is. None without a complete fresh run."""
+    versus: dict[str, Estimate | None]
+    """The differences to each reference over the blocks that both have."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    comparison: Comparison
+    """Its reference is the first of `confirm.against`."""
+    winners: tuple[Winner, ...]
+    """Best in the search first."""
+    asked: int
+    """`confirm.top`: there may be fewer complete trials."""
+    paths: tuple[str, ...]
+    """What is fresh in each block."""
+    trials: int
+    """Among whose complete ones the winners were chosen."""
+    is_current: bool
+    """False while a search that was extended has other best trials by now."""
+
+    def of_winners(self, value: Written, difference: Written) -> list[str]:
+        """What became of each."""
+        return [_of_winner(winner, value, difference) for winner in self.winners]
+
+    def sentences(self, value: Written, difference: Written) -> list[str]:
+        """What the fresh runs say of each winner, and what they can't say."""
+        found = self.of_winners(value, difference)
+        if any(winner.gap for winner in self.winners):
+            found.append(
+                f"The best of {self.trials} noisy values is chosen for its luck, too, so it is biased towards the "
+                "better: quote the fresh mean, not the value in the search."
+            )
+        if len(self.winners) > 1:
+            found.append(
+                f"To choose among these {len(self.winners)} by their fresh means would be such a choice again."
+            )
+        if not any(path.startswith(("split", "data")) for path in self.paths):
+            found.append(
+                "The labeled images are those of the search: the luck of that split is in all of these numbers."
+            )
+        return found
+
+    @property
+    def warnings(self) -> list[str]:
+        found = []
+        if len(self.winners) < self.asked:
+            found.append(f"The best {self.asked} were asked for, {len(self.winners)} trials are complete.")
+        if not self.is_current:
+            found.append("The search has gone on since and has other best trials; at its end they are run afresh.")
+        return found
+
+
+def begin_confirmation(study: SearchStudy, base: Tree, folder: StudyFolder) -> AblationStudy | None:
+    """Choose who is run afresh, and write it into `study.yaml`. None if none is asked for, or nobody is complete."""
+    confirm = study.confirm
+    if confirm is None:
+        return None
+    request, records = folder.request(), load_trials(folder)
+    winners = {f"trial {trial.number}": trial for trial in _best(request, records)}
+    searched = {label: own for label, own in budgets(folder, request, records).references.items() if own is not None}
+    tuned = {label: own.best.params for label, own in searched.items() if own.best is not None}
+    references = {label: tuned.get(label, study.references[label]) for label in confirm.against}
+    refusal = None if winners else "no trial is complete: there is nothing to confirm"
+    for label in confirm.against:
+        if label in searched and label not in tuned:
+            refusal = f"no trial of the search of {label!r} is complete: there is nothing to compare with"
+    if refusal is not None:
+        folder.claim({**request, KEY: {"refusal": refusal}}, request["identity"])
+        return None
+    cells = {**references, **{name: trial.params for name, trial in winners.items()}}
+    asked = {"base": study.base, "reference": confirm.against[0], "cells": cells, "blocks": dump(confirm)["blocks"]}
+    fresh = build(Tree({**asked, "objective": dump(study.objectives[0])}, {}), AblationStudy)
+    chosen = {name: trial.fingerprint for name, trial in winners.items()}
+    folder.claim({**request, KEY: {**dump(fresh), **fresh.plan(base), "winners": chosen}}, request["identity"])
+    return fresh
+
+
+def with_last_confirmation(folder: StudyFolder, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The request of a new start, with what the last one chose: it stands until this one's search has ended."""
+    known = folder.request() if folder.study_yaml.exists() else {}
+    return {**request, KEY: known[KEY]} if request.get("confirm") and KEY in known else request
+
+
+def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Confirmation | str | None:
+    """What a search's `study.yaml` and its records come to; why there is nothing; None if it is not asked for, or the
+    search goes on."""
+    content = request.get(KEY)
+    if not request.get("confirm") or content is None:
+        return None
+    if "refusal" in content:
+        return content["refusal"]
+    records = list(records)
+    by_fingerprint = {record.fingerprint: record for record in records}
+    comparison = compare({**content, "kind": "ablate", "objectives": request["objectives"]}, records)
+    cells = {cell.name: cell for cell in comparison.cells}
+    metric, labels = comparison.objective.metric, request["confirm"]["against"]
+    winners = []
+    for name, fingerprint in content["winners"].items():
+        trial, values = by_fingerprint[fingerprint], cells[name].values(metric)
+        gap = estimate([(trial.objective or 0.0) - value for value in values.values()])
+        versus = {label: paired(values, cells[label].values(metric)) for label in labels if label in cells}
+        winners.append(Winner(cells[name], trial, gap, versus))
+    return Confirmation(
+        comparison,
+        tuple(winners),
+        asked=request["confirm"]["top"],
+        paths=tuple(paths(content["blocks"])),
+        trials=sum(record.role == "trial" for record in records),
+        is_current=[trial.fingerprint for trial in _best(request, records)] == [*content["winners"].values()],
+    )
+
+
+def _best(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The trials of the search that are run afresh."""
+    trials = (record for record in records if record.role == "trial")
+    return ranked(trials, objectives_of(request)[0])[: request["confirm"]["top"]]
+
+
+def _of_winner(winner: Winner, value: Written, difference: Written) -> str:
+    """`trial 5: 46.1 in the search, 44.0 on 3 fresh blocks; the gap is +2.1 (95 % interval +0.2 to +4.0). …`"""
+    name, gap, mean = winner.cell.name, winner.gap, winner.cell.value
+    seen = f"{name}: {value(winner.trial.objective or 0.0)} in the search"
+    if gap is None or mean is None:
+        return f"{seen}, no fresh run is complete."
+    blocks = "1 fresh block" if gap.n == 1 else f"{gap.n} fresh blocks"
+    said = [f"{seen}, {value(mean.mean)} on {blocks}; the gap is {_written(gap, difference)}."]
+    for label, versus in winner.versus.items():
+        if versus is not None:
+            said.append(f"Against {label}: {_written(versus, difference)}.")
+    return " ".join(said)
+
+
+def _written(found: Estimate, difference: Written) -> str:
+    if found.interval is None:
+        return f"{difference(found.mean)} (no interval)"
+    low, high = (difference(end) for end in found.interval)
+    return f"{difference(found.mean)} ({100 * COVERAGE:.0f} % interval {low} to {high})"

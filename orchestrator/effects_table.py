@@ -1,0 +1,54 @@
+"""What the terminal says below the cells: what the factors of a design do, and what other images would change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cells_table import signed, written_difference
+from orchestrator.comparison import Comparison
+from orchestrator.image_bootstrap import Gap, ImageGaps
+
+OF_IMAGES = "Over images: what other images would change for these trained networks. It says nothing of other seeds."
+
+
+def effects_table(comparison: Comparison) -> Table | None:
+    """Main effects and pairs, away from the levels of the reference. None if the cells are no two-level design."""
+    if not comparison.effects:
+        return None
+    table = _table("factor", f"effect, {100 * comparison.analysis.interval:g} %", "blocks", "not told apart from")
+    for effect in comparison.effects:
+        aliases = ", ".join(" × ".join(alias) for alias in effect.aliases)
+        written = written_difference(comparison.objective.metric, effect.estimate)
+        table.add_row(*map(Text, (" × ".join(effect.factors), written, str(effect.estimate.n), aliases)))
+    return table
+
+
+def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps]) -> Table | None:
+    """Differences of mIoU with intervals over images, and how many classes' intervals lie above or below 0."""
+    if not gaps:
+        return None
+    images = next(iter(gaps.values())).images
+    over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
+    table = _table("cell", over, "classes above 0", "below", "open")
+    for name, found in gaps.items():
+        known = [gap for gap in found.classes if gap is not None]
+        above = sum(gap.interval[0] > 0 for gap in known)
+        below = sum(gap.interval[1] < 0 for gap in known)
+        counts = map(str, (above, below, len(known) - above - below))
+        table.add_row(*map(Text, (name, _written(found.miou), *counts)))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _written(gap: Gap) -> str:
+    low, high = (signed("val/miou", end) for end in gap.interval)
+    return f"{signed('val/miou', gap.mean)} ({low} to {high})"

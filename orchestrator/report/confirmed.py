@@ -1,0 +1,49 @@
+"""The fresh runs of a search: the winner, the reference, and by how much the search flattered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from orchestrator.confirmation import Written, confirmation
+from orchestrator.report.cells import CellRow, cell_rows
+from orchestrator.report.facts import Facts
+from orchestrator.report.wording import difference, listed, metric_value
+from orchestrator.stats import COVERAGE
+
+
+@dataclass(frozen=True)
+class FreshRuns:
+    """The section. With a refusal it has nothing else."""
+
+    refusal: str = ""
+    paths: str = ""
+    coverage: str = f"{100 * COVERAGE:.0f} %"
+    rows: tuple[CellRow, ...] = ()
+    sentences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def fresh_runs(facts: Facts) -> FreshRuns | None:
+    """None where none were asked for, or the search goes on."""
+    found = confirmation(facts.request, facts.records)
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return FreshRuns(refusal=f"{found[0].upper()}{found[1:]}.")
+    return FreshRuns(
+        paths=listed(found.paths),
+        rows=tuple(cell_rows(found.comparison, facts.request)),
+        sentences=tuple(found.sentences(*_written(facts))),
+        warnings=tuple(found.warnings),
+    )
+
+
+def fresh_sentences(facts: Facts) -> list[str]:
+    """For the summary at the top: what became of each winner, and nothing general."""
+    found = confirmation(facts.request, facts.records)
+    return [] if found is None or isinstance(found, str) else found.of_winners(*_written(facts))
+
+
+def _written(facts: Facts) -> tuple[Written, Written]:
+    return partial(metric_value, facts.goal.metric), partial(difference, facts.goal.metric)

@@ -1,0 +1,218 @@
+"""What lies in `report/` of a study: tables for papers, raw numbers, figures. From records alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.comparison import compare
+from orchestrator.folder import StudyFolder
+from orchestrator.report import write_exports, write_page
+from orchestrator.report.facts import read_facts
+from orchestrator.report.latex import latex
+from orchestrator.report.markdown import markdown
+from orchestrator.report.paper import level_mark, paper_table, unfinished
+from orchestrator.report.sheets import cell_rows, run_rows, written
+from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from tests.orchestrator.factorial_folder import write_factorial
+from tests.orchestrator.study_folder import write_study
+
+HOSTILE = {"mean_teacher": "<script>a|b", "guidedmix": "50%_x & {y}^~\\$#", "unstable": "=1+1"}
+
+
+def table_of(path: Path):
+    facts = read_facts(StudyFolder(path))
+    return paper_table(facts, compare(facts.request, facts.records))
+
+
+def sheets_of(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """(cells.csv, runs.csv), read back."""
+    facts = read_facts(StudyFolder(path))
+    comparison = compare(facts.request, facts.records)
+    status = unfinished(facts, comparison)
+    rows = cell_rows(facts, comparison, status), run_rows(facts, comparison, status)
+    cells, runs = ([*csv.DictReader(io.StringIO(written(each)))] for each in rows)
+    return cells, runs
+
+
+def rename(path: Path, names: dict[str, str]) -> None:
+    """Of cells, in the request and in every record."""
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    for section in ("cells", "runs"):
+        request[section] = {names.get(name, name): value for name, value in request[section].items()}
+    (path / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
+    for file in path.glob("trials/*/trial.json"):
+        asked = json.loads(file.read_text())
+        asked["cell"] = names.get(asked["cell"], asked["cell"])
+        asked["label"] = f"{asked['cell']} · seed {asked['block']}"
+        file.write_text(json.dumps(asked))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    return write_ablation(tmp_path_factory.mktemp("studies") / "methods")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> Path:
+    path = write_ablation(tmp_path_factory.mktemp("studies") / "odd_names")
+    rename(path, HOSTILE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def factorial(tmp_path_factory) -> Path:
+    return write_factorial(tmp_path_factory.mktemp("studies") / "factors", blocks=3)
+
+
+def test_a_row_is_what_the_comparison_says(study):
+    # mean_teacher: 51.2, 52.7, 49.4, 52.5; sd 1.520; t(0.975, 3) sd / 2 = 2.4
+    rows = {row.name: row for row in table_of(study).rows}
+    teacher = rows["mean_teacher"]
+    assert (teacher.n, teacher.mean, teacher.half) == ("4", "51.4", "2.4")
+    assert (teacher.gap, teacher.interval) == ("+3.9", "+3.1 to +4.6")
+    assert (rows["unstable"].n, rows["unstable"].failed) == ("2 of 4", "2 failed")
+
+
+def test_no_star_stands_where_the_comparison_gives_none(study):
+    assert {row.star for row in table_of(study).rows} == {""}
+
+
+def test_the_ceiling_stands_apart(study):
+    table = table_of(study)
+    assert table.ceiling is not None
+    assert table.ceiling.name == "all_labels"
+    assert "all_labels" not in [row.name for row in table.rows]
+
+
+def test_the_caption_names_blocks_correction_failures_and_the_study(study):
+    caption = " ".join(table_of(study).caption)
+    for said in (
+        "A block: seed 0, 1, 2, 3 with split.seed 0, 1, 2, 3.",
+        "Holm's correction for 3 comparisons",
+        "Failed runs have no value and count in no mean: unstable (2).",
+        "Study methods, identity 2f6c0a9d1e5b7348; its runs are listed in runs.csv.",
+    ):
+        assert said in caption
+
+
+def test_a_check_mark_is_the_first_level_and_nothing_takes_the_factor_away(factorial):
+    table = table_of(factorial)
+    rows = {row.name: row.levels for row in table.rows}
+    assert table.factors == ("mixing", "pairing", "average")
+    assert rows["full"] == ("✓", "✓", "✓")
+    assert rows["off-random-on"] == ("", "random", "✓")
+    assert "✓: mixing on, pairing guided and average on." in table.caption
+    assert level_mark(None, "on") == "–"
+
+
+def test_markdown_has_a_line_a_cell_with_as_many_columns_as_its_head(hostile):
+    lines = [line for line in markdown(table_of(hostile)).splitlines() if line.startswith("|")]
+    columns = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+    assert columns == {7}
+    assert len(lines) == 2 + len(CELLS)
+    assert r"&lt;script&gt;a\|b" in lines[3]
+
+
+def test_latex_is_balanced_and_every_row_has_all_columns(hostile):
+    text = latex(table_of(hostile))
+    bare = re.sub(r"\\[\\{}&%$#_]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {5}
+    assert len(rows) == 1 + len(CELLS)
+    begun, ended = (re.findall(rf"\\{word}{{(\w+)}}", text) for word in ("begin", "end"))
+    assert begun == ended[::-1] == ["table", "tabular"]
+
+
+def test_latex_spells_what_it_would_take_for_commands(hostile):
+    text = latex(table_of(hostile))
+    assert r"50\%\_x \& \{y\}\textasciicircum{}\textasciitilde{}\textbackslash{}\$\#" in text
+    assert r"\textless{}script\textgreater{}a\textbar{}b" in text
+    assert not re.search(r"[^\x00-\x7f]", text)
+
+
+def test_csv_runs_no_formula(hostile):
+    cells, runs = sheets_of(hostile)
+    assert [row["cell"] for row in cells][-1] == "'=1+1"
+    assert "'=1+1" in {row["cell"] for row in runs}
+    assert {row["cell"] for row in cells} >= {"<script>a|b"}
+
+
+def test_a_negative_number_stays_one(study):
+    cells, _ = sheets_of(study)
+    assert float(cells[-1]["difference"]) < -0.1
+    assert cells[-1]["basis"] == "mixed model"
+
+
+def test_runs_csv_has_a_row_for_each_cell_in_each_block_with_its_fingerprint(study):
+    _, runs = sheets_of(study)
+    request = yaml.safe_load((study / "study.yaml").read_text())
+    assert [row["fingerprint"] for row in runs] == [digest for row in request["runs"].values() for digest in row]
+    failed = [(row["cell"], row["block"], row["failure"], row["objective"]) for row in runs if row["state"] == "failed"]
+    assert failed == [("unstable", "1", "diverged", ""), ("unstable", "3", "diverged", "")]
+    assert float(runs[0]["val/miou"]) == pytest.approx(0.471)
+    assert runs[0]["data"] == "9b1f63c2a7d04e58"
+
+
+def test_cells_csv_names_the_runs_behind_each_mean(study):
+    cells, runs = sheets_of(study)
+    complete = [row["fingerprint"] for row in runs if row["cell"] == "unstable" and row["state"] == "complete"]
+    assert cells[-1]["runs"].split() == complete
+
+
+def test_levels_are_columns(factorial):
+    cells, runs = sheets_of(factorial)
+    assert {row["factor.pairing"] for row in cells} == {"guided", "random"}
+    assert [row["factor.mixing"] for row in runs if row["cell"] == "off-random-on"] == ["off"] * 3
+
+
+def test_every_export_of_an_unfinished_study_says_so(tmp_path):
+    path = write_ablation(tmp_path / "half", scores={**SCORES, "guidedmix": SCORES["guidedmix"][:2]}, panels=0)
+    files = {file.name: file for file in write_exports(StudyFolder(path))}
+    for name in ("report.md", "table.tex", "cells.csv", "runs.csv"):
+        assert "UNFINISHED: 18 of 20 runs have ended." in files[name].read_text(), name
+    assert "UNFINISHED: 18 of 20 runs have ended." in write_page(StudyFolder(path)).read_text()
+    whole = write_exports(StudyFolder(write_ablation(tmp_path / "whole", panels=0)))
+    for name in ("forest.svg", "curves.svg"):  # letters are paths: the one with a title has more of them
+        finished = next(file for file in whole if file.name == name)
+        assert "<!-- UNFINISHED" in files[name].read_text()
+        assert "UNFINISHED" not in finished.read_text()
+
+
+def test_figures_have_letters_inside_and_no_date(study):
+    files = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
+    assert {"forest.svg", "forest.pdf", "curves.svg", "curves.pdf"} <= files.keys()
+    assert b"/FontFile2" in files["forest.pdf"]
+    assert b"/Type3" not in files["forest.pdf"]
+    assert b"<text" not in files["forest.svg"]
+    again = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
+    assert again == files
+
+
+def test_an_empty_study_and_one_block_have_exports(tmp_path):
+    empty = write_ablation(tmp_path / "empty", scores=dict.fromkeys(CELLS, ()))
+    assert {file.name for file in write_exports(StudyFolder(empty))} == {
+        "report.md",
+        "table.tex",
+        "cells.csv",
+        "runs.csv",
+    }
+    one = table_of(write_ablation(tmp_path / "one", blocks=1, panels=0))
+    assert {(row.half, row.interval, row.p) for row in one.rows} == {("", "", "")}
+
+
+def test_of_a_search_there_are_the_runs(tmp_path):
+    path = write_study(tmp_path / "search", panels=0)
+    (file,) = write_exports(StudyFolder(path))
+    rows = [*csv.DictReader(io.StringIO(file.read_text()))]
+    assert file.name == "runs.csv"
+    assert len(rows) == 14
+    assert {row["status"] for row in rows} == {"UNFINISHED: 13 of 14 runs have ended."}

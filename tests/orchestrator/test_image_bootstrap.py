@@ -1,0 +1,100 @@
+"""Intervals over images, against the counts of one image after another."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from guidedmix_core.metrics import class_iou, mean_iou
+from orchestrator.comparison import Comparison, compare
+from orchestrator.folder import StudyFolder
+from orchestrator.image_bootstrap import image_gaps, resampled_gaps
+from orchestrator.results import load_trials
+from tests.orchestrator.ablation_folder import write_ablation
+
+IMAGES, CLASSES = 12, 4
+
+
+def counts_of(seed: int, right: float, images: int = IMAGES) -> np.ndarray:
+    """TP, FP, FN of each class in each image; class 3 occurs nowhere, class 2 in the first image only."""
+    draw = np.random.default_rng(seed)
+    total = draw.integers(50, 100, (images, CLASSES))
+    total[:, 3] = total[1:, 2] = 0
+    hit = draw.binomial(total, right)
+    return np.stack([hit, draw.binomial(total, 0.2), total - hit], axis=2)
+
+
+def test_the_first_numbers_are_those_of_the_metrics() -> None:
+    arms = [(counts_of(0, 0.8), counts_of(1, 0.6)), (counts_of(2, 0.8), counts_of(3, 0.6))]
+    found = resampled_gaps(arms, 200, 0.95)
+    assert found.miou.mean == pytest.approx(np.mean([mean_iou(own) - mean_iou(other) for own, other in arms]))
+    gap = np.mean([class_iou(own)[0] - class_iou(other)[0] for own, other in arms])
+    assert found.classes[0] is not None
+    assert found.classes[0].mean == pytest.approx(gap)
+    assert (found.blocks, found.images, found.classes[3]) == (2, IMAGES, None)
+
+
+def test_each_resample_is_what_the_metrics_say_of_the_drawn_images() -> None:
+    own, other = counts_of(0, 0.8), counts_of(1, 0.6)
+    found = resampled_gaps([(own, other)], 300, 0.9, seed=5)
+    gaps = []
+    for times in np.random.default_rng(5).multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), 300):
+        drawn = np.repeat(np.arange(IMAGES), times)
+        gaps.append(mean_iou(own[drawn]) - mean_iou(other[drawn]))  # class 2 is often absent from both, and left out
+    assert found.miou.interval == pytest.approx(tuple(np.quantile(gaps, [0.05, 0.95])))
+
+
+def test_the_same_run_differs_from_itself_on_no_images() -> None:
+    counts = counts_of(0, 0.8)
+    found = resampled_gaps([(counts, counts)], 200, 0.95)
+    assert (found.miou.mean, found.miou.interval, found.miou.excludes_zero) == (0.0, (0.0, 0.0), False)
+
+
+def test_an_interval_over_images_narrows_with_their_number() -> None:
+    few, many = (
+        resampled_gaps([(counts_of(0, 0.7, images)[:, :2], counts_of(1, 0.7, images)[:, :2])], 400, 0.95).miou.interval
+        for images in (10, 1000)
+    )
+    assert (many[1] - many[0]) * 5 < few[1] - few[0]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> tuple[StudyFolder, Comparison]:
+    """Two blocks, in which all runs were evaluated on the same images."""
+    folder = StudyFolder(write_ablation(tmp_path / "methods", blocks=2))
+    comparison = compare(folder.request(), load_trials(folder))
+    for cell in comparison.cells:
+        for block, run in cell.complete.items():
+            right = 0.6 if cell is comparison.reference else 0.8
+            write_counts(folder, run.fingerprint, counts_of(block, right), [f"i{i}" for i in range(IMAGES)])
+    return folder, comparison
+
+
+def write_counts(folder: StudyFolder, fingerprint: str, counts: np.ndarray, ids: list[str]) -> None:
+    file = io.BytesIO()
+    np.savez_compressed(file, ids=np.array(ids), counts=counts.astype(np.int32))
+    folder.trial(fingerprint).counts.write_bytes(file.getvalue())
+
+
+def test_every_cell_is_compared_over_the_blocks_it_shares_with_the_reference(study) -> None:
+    folder, comparison = study
+    found = image_gaps(folder, comparison)
+    assert {name: gaps.blocks for name, gaps in found.items()} == {
+        "all_labels": 2,
+        "mean_teacher": 2,
+        "guidedmix": 2,
+        "unstable": 1,
+    }
+    assert found["guidedmix"].miou.interval[0] > 0
+    assert found["guidedmix"] == resampled_gaps([(counts_of(b, 0.8), counts_of(b, 0.6)) for b in (0, 1)], 2000, 0.95)
+
+
+def test_a_cell_that_was_judged_on_other_images_has_no_interval_over_them(study) -> None:
+    folder, comparison = study
+    run = comparison.cells[2].complete[0]
+    write_counts(folder, run.fingerprint, counts_of(0, 0.8), [f"other{i}" for i in range(IMAGES)])
+    (folder.trial(comparison.cells[3].complete[1].fingerprint).counts).unlink()
+    assert set(image_gaps(folder, comparison)) == {"all_labels", "unstable"}

@@ -1,0 +1,130 @@
+"""Runs that a study beside has finished: taken over if they are the same on the same data, and never otherwise."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from orchestrator.console import StudyConsole
+from orchestrator.folder import StudyFolder, read_json, write_json
+from orchestrator.mlflow_run import tags
+from orchestrator.report import write_report
+from orchestrator.results import load_trials
+from orchestrator.reuse import reused_words
+from tests.orchestrator.test_cells import made
+from tests.orchestrator.test_inline import counting
+
+CELLS: dict[str, Any] = {"cells": {"usual": {}}, "ceiling": None, "blocks": {"seed": [0]}}
+STEPS = [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one finished run. Not to be written to."""
+    made(StudyFolder(path := tmp_path_factory.mktemp("once") / "first"), **CELLS)
+    return path
+
+
+@pytest.fixture
+def first(once: Path, tmp_path: Path) -> StudyFolder:
+    shutil.copytree(once, tmp_path / "first")
+    return StudyFolder(tmp_path / "first")
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "second")
+
+
+def test_a_run_that_a_study_beside_has_finished_is_not_trained_again(
+    first: StudyFolder, second: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = counting(monkeypatch)
+    summary = made(second, **{**CELLS, "cells": {"plain": {}, "usual": {"optim.lr": 0.1}}, "reference": "plain"})
+    assert steps == STEPS
+    (theirs,), (ours, _) = load_trials(first), load_trials(second)
+    assert (ours.reused_from, ours.cell, ours.objective) == ("first", "plain", theirs.objective)
+    assert summary["reused"] == {"first": 1}
+    events = [(event["event"], event.get("from")) for event in second.events()]
+    assert events[:4] == [("study_started", None), ("asked", None), ("trial_reused", "first"), ("trial_ended", None)]
+    assert made(second, **{**CELLS, "cells": {"plain": {}}, "reference": "plain"})["reused"] == {"first": 1}
+
+
+def test_what_was_taken_over_stands_without_the_other_study(first: StudyFolder, second: StudyFolder) -> None:
+    made(second, **CELLS)
+    (theirs,), (ours,) = first.trials(), second.trials()
+    assert (theirs.checkpoint / "best.pt").samefile(ours.checkpoint / "best.pt")
+    np.testing.assert_array_equal(np.load(theirs.counts)["counts"], np.load(ours.counts)["counts"])
+    panels = [panel.name for panel in theirs.panels.iterdir()]
+    shutil.rmtree(first.path)
+    assert (ours.checkpoint / "best.pt").stat().st_size > 0
+    assert sorted(panel.name for panel in ours.panels.iterdir()) == sorted(panels)
+    assert "Not trained here: 1 run reused from first" in write_report(second).read_text()
+
+
+@pytest.mark.parametrize("how", ["reuse: false", "other data", "still running", "failed", "no counts"])
+def test_what_is_not_the_same_finished_run_is_trained(
+    first: StudyFolder, second: StudyFolder, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (trial,) = first.trials()
+    if how == "other data":
+        write_json(trial.environment, {**read_json(trial.environment), "data": "0" * 16})
+    elif how == "failed":
+        write_json(trial.result, {**read_json(trial.result), "state": "failed"})
+    elif how == "still running":
+        trial.result.unlink()
+    elif how == "no counts":
+        trial.counts.unlink()
+    steps = counting(monkeypatch)
+    made(second, **CELLS, reuse=how != "reuse: false")
+    assert steps == STEPS
+    assert [record.reused_from for record in load_trials(second)] == [None]
+
+
+def test_a_run_that_was_cut_short_while_it_was_taken_over_is_taken_over_again(
+    first: StudyFolder, second: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(second, **CELLS)
+    (trial,) = second.trials()
+    trial.result.unlink()
+    trial.metrics.unlink()
+    steps = counting(monkeypatch)
+    made(second, **CELLS)
+    assert steps == []
+    assert trial.metrics.read_bytes() == first.trials()[0].metrics.read_bytes()
+
+
+def test_the_study_that_trained_the_run_is_named_through_others(first: StudyFolder, second: StudyFolder) -> None:
+    made(second, **CELLS)
+    shutil.rmtree(first.path)
+    made(third := StudyFolder(second.path.parent / "third"), **CELLS)
+    assert [record.reused_from for record in load_trials(third)] == ["first"]
+
+
+def test_the_run_is_judged_by_the_objective_of_the_study_that_takes_it(first: StudyFolder, second: StudyFolder) -> None:
+    made(second, **CELLS, objective={"metric": "train/loss", "mode": "min"})
+    (record,) = load_trials(second)
+    assert record.reused_from == "first"
+    assert record.objective == record.metrics["train/loss"]
+
+
+def test_terminal_and_mlflow_say_where_a_run_comes_from(first: StudyFolder, second: StudyFolder) -> None:
+    file = io.StringIO()
+    made(second, StudyConsole(Console(file=file, width=200)), **CELLS)
+    (record,) = load_trials(second)
+    assert file.getvalue().startswith("usual · seed 0: reused from first  mIoU ")
+    assert tags(record, {}, {})["guidedmix.reused_from"] == "first"
+    assert reused_words([record], second) == "1 run reused from first"
+
+
+def test_runs_of_other_code_are_counted(first: StudyFolder, second: StudyFolder) -> None:
+    made(second, **CELLS)
+    (trial,) = second.trials()
+    write_json(trial.environment, {**read_json(trial.environment), "git": {"sha": "0" * 40, "dirty": False}})
+    assert reused_words(load_trials(second), second) == "1 run reused from first; 1 of them made by other code"
