@@ -14,10 +14,11 @@ from orchestrator.comparison import asked_for
 from orchestrator.costs import NEUTRAL, cost_class
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trial, load_trials
-from orchestrator.study import SearchStudy, Study
+from orchestrator.reuse import is_whole
+from orchestrator.study import Objective, SearchStudy, Study
 
 State = Literal["complete", "stopped", "failed", "elsewhere", "begun", "new"]
-"""`elsewhere`: complete in another study beside this one."""
+"""`elsewhere`: complete in another study beside this one, from which it is taken over."""
 LEFT: tuple[State, ...] = ("begun", "new")
 """What has still to be made."""
 TRIALS = "trials"
@@ -41,17 +42,20 @@ class PlannedRun:
 def planned_runs(study: Study, base: Tree, folder: StudyFolder) -> list[PlannedRun]:
     """Each once: of equal cells the first one has the run."""
     if isinstance(study, AblationStudy):
-        return list(_of_cells(study.runs(base), folder, study.reuse))
+        return list(_of_cells(study, base, folder))
     assert isinstance(study, SearchStudy)
     return list(_of_search(study, base, folder))
 
 
-def complete_elsewhere(folder: StudyFolder, wanted: Collection[str]) -> dict[str, StudyFolder]:
-    """By fingerprint, the first study beside this one in which the run is complete."""
-    found: dict[str, StudyFolder] = {}
-    for other in studies_beside(folder):
-        states = run_states(other, [run for run in wanted if run not in found])
-        found |= {run: other for run, (state, _) in states.items() if state == "complete"}
+def complete_elsewhere(folder: StudyFolder, wanted: Collection[str], objective: Objective) -> set[str]:
+    """Those that `reuse` would take over from a study beside this one, if the data is still the same."""
+    found: set[str] = set()
+    for trials in sorted(folder.path.absolute().parent.glob("*/trials")):
+        if trials.parent != folder.path.absolute():
+            there = (set(wanted) - found).intersection(os.listdir(trials))
+            found |= {
+                run for run in there if (trials / run / "result.json").exists() and is_whole(trials / run, objective)
+            }
     return found
 
 
@@ -75,9 +79,10 @@ def run_states(folder: StudyFolder, wanted: Collection[str]) -> dict[str, tuple[
     }
     found: dict[str, tuple[State, int]] = {}
     for run in there:
-        if (event := last.get(run)) is not None and event["event"] == "trial_ended":
+        trial, event = folder.trial(run), last.get(run)
+        if event is not None and event["event"] == "trial_ended" and trial.result.exists():
             found[run] = (event["state"], 0)
-        elif (trial := folder.trial(run)).trial.exists():
+        elif trial.trial.exists():
             found[run] = _reached(load_trial(trial))
     return found
 
@@ -86,12 +91,13 @@ def _reached(record: TrialRecord) -> tuple[State, int]:
     return ("begun", record.step) if record.state == "running" else (record.state, 0)
 
 
-def _of_cells(runs: list[CellRun], folder: StudyFolder, reuse: bool) -> Iterator[PlannedRun]:
+def _of_cells(study: AblationStudy, base: Tree, folder: StudyFolder) -> Iterator[PlannedRun]:
+    runs = study.runs(base)
     first = {run.fingerprint: run for run in reversed(runs)}
     states = run_states(folder, first.keys())
-    missing = [run for run in first if run not in states]
-    if reuse:
-        states |= dict.fromkeys(complete_elsewhere(folder, missing), ("elsewhere", 0))
+    if study.reuse:
+        missing = [run for run in first if run not in states]
+        states |= dict.fromkeys(complete_elsewhere(folder, missing, study.objective), ("elsewhere", 0))
     known: dict[str, str] = {}
     for run in runs:
         if first[run.fingerprint] is run:

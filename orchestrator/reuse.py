@@ -23,13 +23,21 @@ RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
 def find_finished(config: RunConfig, folder: StudyFolder, objective: Objective) -> TrialFolder | None:
     """The complete run of another study that is this run, on the data as it is now; the first by the study's name."""
     digest, place = fingerprint(config), folder.path.absolute()
-    ended = sorted(place.parent.glob(f"*/trials/{digest}/result.json"))
-    others = [TrialFolder(path.parent) for path in ended if path.parents[2] != place]
-    finished = [trial for trial in others if _is_whole(trial, objective)]
+    others = (path.parent for path in sorted(place.parent.glob(f"*/trials/{digest}/result.json")))
+    finished = [TrialFolder(path) for path in others if path.parent.parent != place and is_whole(path, objective)]
     if not finished:
         return None
     data = open_data(config).fingerprint
     return next((trial for trial in finished if read_json(trial.environment).get("data") == data), None)
+
+
+def is_whole(path: Path, objective: Objective) -> bool:
+    """Of a trial's folder: complete, as it was asked for, with what this study judges it by, and with all its files:
+    some may have been removed to save room."""
+    if not all((path / name).exists() for name in (*RECORDS, "trial.json")):
+        return False
+    record = load_trial(TrialFolder(path))
+    return record.state == "complete" and record.halvings == 0 and objective.metric in record.metrics
 
 
 def take_over(found: TrialFolder, into: TrialFolder, objective: Objective) -> str:
@@ -62,15 +70,6 @@ def reused_words(records: Iterable[TrialRecord], folder: StudyFolder) -> str | N
     here = read_json(folder.provenance)["git"]
     others = sum(read_json(folder.trial(record.fingerprint).environment)["git"] != here for record in taken)
     return f"{said}; {others} of them made by other code" if others else said
-
-
-def _is_whole(trial: TrialFolder, objective: Objective) -> bool:
-    """Complete, as it was asked for, with what this study judges it by, and with all its files: some may have been
-    removed to save room."""
-    if not all((trial.path / name).exists() for name in (*RECORDS, "trial.json")):
-        return False
-    record = load_trial(trial)
-    return record.state == "complete" and record.halvings == 0 and objective.metric in record.metrics
 
 
 def _link(source: Path, target: Path) -> None:

@@ -53,6 +53,11 @@ def test_the_orchestrator_enters_the_core_by_its_front_door() -> None:
     assert {path: found for path, found in inside.items() if found} == {}
 
 
+def test_tests_that_start_a_ray_stay_in_one_process() -> None:
+    files = (ROOT / "tests" / "integration").glob("test_*.py")
+    assert [path.name for path in files if 'pytest.mark.xdist_group("ray")' not in path.read_text()] == []
+
+
 def test_no_file_says_more_than_300_lines() -> None:
     assert {
         str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > 300

@@ -19,7 +19,10 @@ from orchestrator.results import TrialRecord, load_trials
 from tests.runs import small_tree
 from tests.stuck import stick
 
-pytestmark = pytest.mark.timeout(900)  # a Ray starts slowly on a busy machine
+pytestmark = [
+    pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
+    pytest.mark.xdist_group("ray"),  # one Ray at a time
+]
 
 STUDY = {
     "base": "small",

@@ -19,7 +19,7 @@ from orchestrator.folder import StudyFolder, append_line, write_json
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
 from orchestrator.plan_table import as_json, facts, warnings
 from orchestrator.planned_runs import TRIALS, complete_elsewhere
-from orchestrator.study import Budget, Scaling, SearchStudy
+from orchestrator.study import Budget, Objective, Scaling, SearchStudy
 from orchestrator.summary import write_summary
 from orchestrator.trial import hand_out
 from tests.orchestrator.ablation_folder import write_ablation
@@ -62,9 +62,11 @@ def end(folder: StudyFolder, cell: str, seed: int, state: str = "complete", seco
     config = config_of(cell, seed)
     trial.config.write_text(yaml.safe_dump(dump(config)))
     write_json(trial.environment, {"device": HERE.cpu})
+    trial.counts.touch()
+    trial.metrics.touch()
     steps = config.train.steps
-    ended = {"state": state, "objective": 0.4, "step": steps, "steps": steps, "seconds": seconds, "metrics": {}}
-    rest = {"best": None, "failure": None, "started": "then", "ended": "now"}
+    ended = {"state": state, "objective": 0.4, "step": steps, "steps": steps, "seconds": seconds}
+    rest = {"metrics": {"val/miou": 0.4}, "best": None, "failure": None, "started": "then", "ended": "now"}
     write_json(trial.result, {"fingerprint": trial.fingerprint, **ended, **rest})
     folder.append({"event": "trial_ended", "fingerprint": trial.fingerprint, "state": state})
 
@@ -132,15 +134,18 @@ def test_a_run_whose_folder_was_removed_is_new_again(folder: StudyFolder) -> Non
     assert plan_of(folder).states == {"new": 6}
 
 
-def test_runs_that_are_complete_in_another_study_beside_are_found(folder: StudyFolder, tmp_path: Path) -> None:
+def test_runs_that_would_be_taken_over_from_another_study_beside_are_found(folder: StudyFolder, tmp_path: Path) -> None:
+    """A failed run is not, nor one whose files were removed, nor any if the study wants its own."""
     other = StudyFolder(tmp_path / "other")
     claim(other)
     end(other, "usual", 0)
     end(other, "usual", 1, "failed")
+    end(other, "warm", 0)
+    other.trial(fingerprint(config_of("warm"))).counts.unlink()
     assert plan_of(folder).states == {"elsewhere": 1, "new": 5}
     assert plan_of(folder, study_of(reuse=False)).states == {"new": 6}
     wanted = [fingerprint(config_of("usual", seed)) for seed in (0, 1)]
-    assert {run: found.name for run, found in complete_elsewhere(folder, wanted).items()} == {wanted[0]: "other"}
+    assert complete_elsewhere(folder, wanted, Objective()) == {wanted[0]}
 
 
 def test_equal_cells_share_their_runs(folder: StudyFolder) -> None:
