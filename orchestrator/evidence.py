@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from orchestrator.analysis import Analysis
@@ -179,5 +180,9 @@ def _of_looks(gaps: Mapping[int, float], taken: Looks, cell: str, analysis: Anal
 
 
 def _without_normality(gaps: Mapping[int, float], analysis: Analysis) -> tuple[float | None, float | None, Bootstrap]:
-    known = [*gaps.values()]
-    return sign_flip(known), signed_rank(known), bootstrap(known, analysis.interval)
+    return _resampled(tuple(gaps.values()), analysis.interval)
+
+
+@lru_cache(maxsize=1024)  # at the end of a run of one cell nothing is new of the others
+def _resampled(gaps: tuple[float, ...], interval: float) -> tuple[float | None, float | None, Bootstrap]:
+    return sign_flip(gaps), signed_rank(gaps), bootstrap(gaps, interval)
