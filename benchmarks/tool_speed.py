@@ -109,6 +109,8 @@ def main() -> None:
             records = load_trials(folder)
         with timed("compare"):
             compare(folder.request(), records)
+        with timed("compare again"):
+            compare(folder.request(), records)
         with timed("write the summary"):
             write_summary(folder)
         with timed("plan, all complete"):

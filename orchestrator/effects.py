@@ -19,7 +19,7 @@ class Effect:
     interval: tuple[float, float]
 
 
-@lru_cache(maxsize=512)  # the summary is written at every event of a study
+@lru_cache(maxsize=1024)  # the summary is written at every event of a study
 def hedges_g(difference: Estimate, coverage: float = COVERAGE) -> Effect | None:
     """The mean difference in standard deviations of the differences (d_z), times Hedges' factor for small samples.
 

@@ -18,7 +18,7 @@ from orchestrator.console import adjusted_lines
 from orchestrator.executors.inline import run
 from orchestrator.failures import Failures, classify, counted, kind
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.study import Objective
 from orchestrator.summary import summarize
@@ -163,7 +163,7 @@ def test_summary_and_report_count_reasons_and_say_what_was_adjusted(tmp_path: Pa
     cells = {cell["name"]: cell for cell in summarize(folder)["cells"]}
     assert (cells["unstable"]["failed"], cells["unstable"]["failures"]) == (2, {"diverged": 2})
     assert (cells["mean_teacher"]["adjusted"], cells["supervised"]["adjusted"]) == (1, 0)
-    page = words(write_report(folder).read_text())
+    page = words(write_page(folder).read_text())
     assert "mean_teacher · seed 1†: memory ran out" in page
     assert "unstable (2; 2 diverged)" in page
 

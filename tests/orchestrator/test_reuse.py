@@ -14,7 +14,7 @@ from rich.console import Console
 from orchestrator.console import StudyConsole
 from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.mlflow_run import tags
-from orchestrator.report import write_report
+from orchestrator.report import write_page
 from orchestrator.results import load_trials
 from orchestrator.reuse import reused_words
 from tests.orchestrator.test_cells import made
@@ -65,7 +65,7 @@ def test_what_was_taken_over_stands_without_the_other_study(first: StudyFolder, 
     shutil.rmtree(first.path)
     assert (ours.checkpoint / "best.pt").stat().st_size > 0
     assert sorted(panel.name for panel in ours.panels.iterdir()) == sorted(panels)
-    assert "Not trained here: 1 run reused from first" in write_report(second).read_text()
+    assert "Not trained here: 1 run reused from first" in write_page(second).read_text()
 
 
 @pytest.mark.parametrize("how", ["reuse: false", "other data", "still running", "failed", "no counts", "halved"])
