@@ -32,7 +32,7 @@ STUDY = {
     "scaling": {"concurrent": 2},
     "failures": {"hang_minutes": 0.3},
 }
-LONG = {"train.steps": 30, "evaluate.every": 10, "evaluate.telemetry_images": 0}
+LONG = {"train.steps": 450, "evaluate.every": 150, "evaluate.telemetry_images": 0}  # a run looks once a second
 
 
 @pytest.fixture(autouse=True)
@@ -60,5 +60,5 @@ def test_a_worker_that_hangs_is_replaced_and_a_driver_that_is_asked_to_go_loses_
     assert [record.state for record in records] == ["complete", "failed", "complete"]
     assert records[1].failure is not None
     assert (records[1].failure["reason"], records[1].failure["step"]) == ("hang", 3)
-    assert [row["step"] for row in read_lines(folder.trial(records[2].fingerprint).metrics)] == [10, 20, 30]
+    assert [row["step"] for row in read_lines(folder.trial(records[2].fingerprint).metrics)] == [150, 300, 450]
     assert folder.events()[-1]["event"] == "study_ended"
