@@ -26,7 +26,7 @@ from torch import Tensor
 
 from guidedmix_core import (
     Checkpoints,
-    Report,
+    Reporter,
     build,
     fingerprint,
     names,
@@ -40,7 +40,7 @@ from guidedmix_core import (
 WARM_UP = 10
 
 
-class Watch:
+class Watch(Reporter):
     """Times the steps after the warm-up."""
 
     def __init__(self, steps: int, device: torch.device) -> None:
@@ -59,15 +59,6 @@ class Watch:
                 torch.cuda.set_sync_debug_mode("default")
             self._settle()
             self.seconds = self._now() - self.started
-
-    def alive(self) -> None:
-        return
-
-    def leaves(self) -> bool:
-        return False
-
-    def evaluated(self, report: Report) -> bool:
-        return False
 
     def _now(self) -> float:
         return time.perf_counter() if self.device.type == "cuda" else time.process_time()

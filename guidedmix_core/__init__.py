@@ -8,6 +8,7 @@ from guidedmix_core.datasets import Classes, Dataset, Part, Record
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
+from guidedmix_core.files import sync_folder, write_whole
 from guidedmix_core.loaders import open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
 from guidedmix_core.probing import Cost, probe
@@ -76,5 +77,7 @@ __all__ = [
     "resolve",
     "search_spaces",
     "sees_batches",
+    "sync_folder",
     "train",
+    "write_whole",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from guidedmix_core.evaluation import predict_logits, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.metrics import count
 from guidedmix_core.place import Place
-from guidedmix_core.reports import Report, StageReport
+from guidedmix_core.reports import Reporter
 from guidedmix_core.stages import Start, run_stages
 from guidedmix_core.trainer import Run, exactness, train_stage
 
@@ -126,18 +126,5 @@ def _wait(place: Place) -> None:
         torch.cuda.synchronize(place.device)
 
 
-class _Silent:
-    def staged(self, stage: StageReport) -> None:
-        return
-
-    def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
-        return
-
-    def alive(self) -> None:
-        return
-
-    def leaves(self) -> bool:
-        return False
-
-    def evaluated(self, report: Report) -> bool:
-        return False
+class _Silent(Reporter):
+    """Nobody listens to a probe."""

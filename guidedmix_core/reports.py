@@ -45,28 +45,25 @@ class StageReport:
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Who listens to a run."""
+    """Who listens to a run. What a subclass does not define is heard in silence, and asks for nothing."""
 
     def staged(self, stage: StageReport) -> None:
         """Whenever it stands otherwise with a stage. The steps of one that trains here are told as progress."""
-        ...
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         """After every step; the losses stay on the device unless they are read."""
-        ...
 
     def alive(self) -> None:
         """Now and then between steps: another image was judged or labeled, another process is still waited for."""
-        ...
 
     def leaves(self) -> bool:
         """After every step, asked of the first worker. True: this process must go. The run saves where it is and raises
         `Preempted`."""
-        ...
+        return False
 
     def evaluated(self, report: Report) -> bool:
         """After every evaluation, when its checkpoint is written. True asks the run to stop here."""
-        ...
+        return False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from guidedmix_core import ConfigError
+from guidedmix_core import ConfigError, sync_folder, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -162,19 +161,7 @@ def now() -> str:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """The file has its old content or all of the new one, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    write_whole(path, lambda file: file.write(content.encode() if isinstance(content, str) else content))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -203,7 +190,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     finally:
         os.close(handle)
     if is_new:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -246,12 +233,3 @@ def _cut_torn_line(handle: int) -> None:
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return
     os.ftruncate(handle, os.pread(handle, size, 0).rfind(b"\n") + 1)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name in a folder is only safe once the folder is on disk too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

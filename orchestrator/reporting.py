@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from guidedmix_core import ConfigError, Report, StageReport, TrialFailed
+from guidedmix_core import ConfigError, Report, Reporter, StageReport, TrialFailed
 from orchestrator.chains import note_stage
 from orchestrator.folder import TrialFolder, append_line, now
 from orchestrator.study import Objective
@@ -90,7 +90,7 @@ class Reporting:
             raise TrialFailed(f"{metric} is {value} at step {report.step}", reason="diverged", step=report.step)
 
 
-class Following:
+class Following(Reporter):
     """Of the other workers of a group: they say nothing."""
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -104,9 +104,3 @@ class Following:
 
     def alive(self) -> None:
         self.watchdog.beat()
-
-    def leaves(self) -> bool:
-        return False
-
-    def evaluated(self, report: Report) -> bool:
-        return False

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from orchestrator import cli
 from tests.runs import SMALL
 
 FILE = {
@@ -23,18 +21,10 @@ FILE = {
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The exit code of a command line where the files above are."""
-    monkeypatch.chdir(tmp_path)
+def call(call):
+    """Where the files above are."""
     Path("small.yaml").write_text(yaml.safe_dump(SMALL))
     Path("labels.yaml").write_text(yaml.safe_dump(FILE, sort_keys=False))
-
-    def call(command: str) -> int:
-        monkeypatch.setattr("sys.argv", shlex.split(command))
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        return int(left.value.code or 0)
-
     return call
 
 

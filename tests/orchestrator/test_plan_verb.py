@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from orchestrator import cli
 from tests.runs import SMALL
 
 ABLATION = {
@@ -23,18 +21,10 @@ SEARCH = {"base": "small.yaml", "parameters": {"optim.lr": {"log": [1e-3, 1e-1]}
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The exit code of a command line where the files above are."""
-    monkeypatch.chdir(tmp_path)
+def call(call):
+    """Where the files above are."""
     for name, content in (("small", SMALL), ("ablation", ABLATION), ("search", SEARCH)):
         Path(f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-    def call(command: str) -> int:
-        monkeypatch.setattr("sys.argv", shlex.split(command))
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        return int(left.value.code or 0)
-
     return call
 
 

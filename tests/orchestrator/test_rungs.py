@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import optuna
 import pytest
 
 from guidedmix_core import ConfigError
-from orchestrator import cli
 from orchestrator.folder import StudyFolder
 from orchestrator.rungs import CHANCE, Curve, Report, agreements, replay, replays, stops
 from orchestrator.stored_curves import stored_curves
@@ -201,19 +199,6 @@ def test_of_a_minimized_objective_less_is_better(tmp_path: Path) -> None:
 def test_fewer_than_three_complete_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="from 3 complete trials on, 2 are complete"):
         stored_curves(StudyFolder(write_study(tmp_path / "study", trials=2, panels=0)))
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(command: str) -> int:
-        monkeypatch.setattr("sys.argv", shlex.split(command))
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        return int(left.value.code or 0)
-
-    return call
 
 
 def test_the_verb_says_what_is_censored_and_what_so_few_runs_can_show(call, capfd: pytest.CaptureFixture[str]) -> None:
