@@ -23,7 +23,8 @@ from typing import Any
 from guidedmix_core import Tree, build, dump, read_run
 from orchestrator.ablation import AblationStudy
 from orchestrator.cells import Cells
-from orchestrator.clusters import Cluster, Machine
+from orchestrator.clusters import Machine
+from orchestrator.clusters.local import Local
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
 from orchestrator.plan import needed_by, plan_study
@@ -100,7 +101,7 @@ def main() -> None:
         here = Machine(0, None, None, "made up", 2)
 
         def plan() -> None:
-            plan_study(study, base, folder, needed_by(study.scaling, "cpu"), here, Cluster(), None)
+            plan_study(study, base, folder, needed_by(study.scaling, "cpu"), here, Local(), None)
 
         with timed("plan, nothing run"):
             plan()

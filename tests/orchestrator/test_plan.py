@@ -14,6 +14,7 @@ from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
 from orchestrator import costs
 from orchestrator.ablation import AblationStudy
 from orchestrator.clusters import Cluster, Machine
+from orchestrator.clusters.local import Local
 from orchestrator.costs import Rate, cost_class, evaluations
 from orchestrator.folder import StudyFolder, append_line, write_json
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
@@ -41,7 +42,7 @@ def plan_of(
 ) -> Plan:
     study = study or study_of(scaling=scaling)
     needed = needed_by(study.scaling, "auto")
-    return plan_study(study, small_tree(), folder, needed, machine, cluster or Cluster(), None)
+    return plan_study(study, small_tree(), folder, needed, machine, cluster or Local(), None)
 
 
 def config_of(cell: str, seed: int = 0) -> RunConfig:
@@ -266,7 +267,7 @@ def test_a_rate_adds_evaluations_to_steps() -> None:
 
 def test_the_price_is_that_of_the_cluster_and_its_gpus_bound_how_many_run_at_once(folder: StudyFolder) -> None:
     probed(folder, "usual", "warm", "mean", peak=int(20e9))
-    cluster = Cluster(gpus=3, gpu_memory_gb=80.0, price_per_gpu_hour=36.0, currency="EUR")
+    cluster = Local(gpus=3, gpu_memory_gb=80.0, price_per_gpu_hour=36.0, currency="EUR")
     plan = plan_of(folder, None, GPUS, cluster, workers=2, gpus_per_worker=0.5)
     assert (plan.needed, plan.at_once) == (Needed(1.0, 2.0), 3)
     assert plan.price == pytest.approx(122 / 3600 * 36)
