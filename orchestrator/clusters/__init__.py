@@ -17,6 +17,8 @@ from pydantic import Field
 from guidedmix_core import Component, ConfigError, Tree, build, find, nearest, read_yaml
 from orchestrator.provenance import device_name
 
+THIS = "GUIDEDMIX_CLUSTER"
+
 
 class Cluster(Component, ABC):
     """Where runs are made, and what that costs."""
@@ -64,6 +66,11 @@ class Machine:
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         size = float(torch.cuda.get_device_properties(0).total_memory) if gpus else None
         return cls(gpus, device_name("cuda") if gpus else None, size, device_name("cpu"), os.cpu_count() or 1)
+
+
+def this_cluster() -> Cluster:
+    """The one that $GUIDEDMIX_CLUSTER names, as a submitted job has it; else this machine."""
+    return read_cluster(os.environ.get(THIS) or "local")
 
 
 def read_cluster(name: str) -> Cluster:

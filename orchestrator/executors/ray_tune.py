@@ -24,9 +24,11 @@ from ray.tune.search import Searcher
 from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
 from guidedmix_core import ConfigError, Tree, dump
+from orchestrator.clusters import this_cluster
 from orchestrator.driver import Driver, driving
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
+from orchestrator.packing import packed
 from orchestrator.preemption import on_sigterm
 from orchestrator.proposals import Job
 from orchestrator.provenance import quiet_dependencies
@@ -52,7 +54,7 @@ QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITIC
 OBJECT_STORE = 128 * 2**20
 """Bytes of shared memory for a Ray of our own: only reports pass through it."""
 LIGHT = {"memory": float(2**20)}
-"""What the process that passes on a group's reports reserves: Tune wants something, and the workers need every CPU."""
+"""Of the process that passes on a group's reports: Tune wants something, and the workers need every CPU."""
 PATIENCE = 60.0
 """Seconds until a record that a worker has written must be visible to the driver."""
 
@@ -72,9 +74,9 @@ def run(
         _scratch(folder) as scratch,
         cluster() as is_ours,
     ):
-        group = group_of(study.scaling, device)
+        group = group_of(scaling := packed(study, base, folder), device)
         with _no_groups_left(), on_sigterm(driver.leave):  # after Ray has set its own
-            _tune(driver, group, at_once(study.scaling, group, is_ours), scratch)
+            _tune(driver, group, at_once(scaling, group, None if is_ours else this_cluster().gpus), scratch)
 
 
 def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:

@@ -232,7 +232,10 @@ def test_what_a_listener_raises_ends_the_study_and_is_no_failure_of_the_run(tmp_
     assert {record.state for record in load_trials(folder)} == {"running"}
 
 
-def test_a_run_that_needs_more_than_this_machine_has_is_refused() -> None:
-    group = Group(workers=2, cpus=1000, gpus=0)
-    with pytest.raises(ConfigError, match=r"a run needs 2000 CPU \(2 workers\), this machine has"):
-        at_once(study_of().scaling, group, is_ours=True)
+def test_a_run_that_needs_more_than_there_will_ever_be_is_refused_with_what_there_is() -> None:
+    scaling = study_of().scaling
+    with pytest.raises(ConfigError, match=r"a run needs 2 workers of 1000 CPU each, the cluster has \d+ CPU; lower"):
+        at_once(scaling, Group(workers=2, cpus=1000, gpus=0))
+    with pytest.raises(ConfigError, match=r"a run needs 1 GPU of type H100, 1 CPU, the cluster has \d+ CPU"):
+        at_once(scaling, Group(workers=1, cpus=1, gpus=1, accelerator="H100"))
+    assert at_once(scaling, Group(workers=2, cpus=1, gpus=1), gpus=8) == 4, "it has them when it has grown"
