@@ -278,7 +278,7 @@ def test_the_price_is_that_of_the_cluster_and_its_gpus_bound_how_many_run_at_onc
 
 def test_packed_runs_share_a_gpu_as_their_measured_memory_lets(folder: StudyFolder) -> None:
     study = study_of(scaling={"pack": "auto"})
-    probed(folder, "usual", "mean", peak=int(20e9))
+    probed(folder, "usual", peak=int(20e9))
     with pytest.raises(ConfigError, match=r"scaling.pack=auto: the memory of 2 of 6 runs was never measured on a GPU"):
         packed(study, small_tree(), folder)
     probed(folder, "usual", "warm", "mean", peak=int(20e9))
