@@ -50,7 +50,9 @@ class Launcher(Elastic, ABC):
     image: str = Field(description="of all machines: a Linux with curl and NVIDIA's driver 580 or newer")
     disk_gb: int = Field(200, ge=50, description="of each machine; the environment alone takes 15")
     ssh_user: str = Field("ubuntu", description="that of the image")
-    storage: str = Field(description="where studies are kept: a URI such as s3://bucket/studies; with `nfs`, a folder")
+    storage: str = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - required here
+        description="where studies are kept: a URI such as s3://bucket/studies; with `nfs`, a folder"
+    )
     nfs: str | None = Field(
         None,
         pattern=r"^[\w.<>-]+:/[\w./<>-]*$",

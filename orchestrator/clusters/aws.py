@@ -13,8 +13,8 @@ class Aws(Launcher):
     """Machines of EC2: a head, and GPU workers that come and go. Studies on S3, or on EFS by `nfs`."""
 
     title = "A Ray cluster on EC2"
-    client = ("boto3",)
-    once = "pip install boto3; aws configure"
+    client = ("boto3==1.44.5",)
+    once = "pip install boto3==1.44.5; aws configure"
     leaves = "the security group and key pair ray-autoscaler-*, and your storage, stay"
 
     region: str = "us-west-2"

@@ -16,8 +16,8 @@ class Gcp(Launcher):
     """Machines of Compute Engine: a head, and GPU workers that come and go. Studies on GCS, or on Filestore."""
 
     title = "A Ray cluster on Compute Engine"
-    client = ("google-api-python-client==2.197.0",)
-    once = "pip install google-api-python-client; gcloud auth application-default login"
+    client = ("google-api-python-client==2.202.0",)
+    once = "pip install google-api-python-client==2.202.0; gcloud auth application-default login"
     leaves = "the service account and SSH key of ray-autoscaler, and your storage, stay"
 
     project: str = Field(description="its id; the APIs of Compute Engine, IAM and Resource Manager are on")

@@ -70,7 +70,9 @@ class Kuberay(Elastic):
         description="taints that don't keep workers off a node; for spot cloud.google.com/gke-spot on GKE, "
         "kubernetes.azure.com/scalesetpriority on AKS",
     )
-    storage: str = Field("/mnt/studies", description="where studies are kept: a folder, kept in a claim, or a URI")
+    storage: str = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - never none here
+        "/mnt/studies", description="where studies are kept: a folder, kept in a claim, or a URI"
+    )
     storage_class: str | None = Field(None, description="one that many nodes may write to; null: the default one")
     storage_gb: int = Field(500, ge=1, description="of the claim")
     secret: str = Field("guidedmix", description="name of the Secret that has the variables in `secrets` as keys")

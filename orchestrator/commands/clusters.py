@@ -30,9 +30,8 @@ def list_() -> None:
     from orchestrator.clusters import known_clusters, read_cluster
 
     table = plain_table(header=True)
-    for name, justify in (("cluster", "left"), ("kind", "left"), ("GPUs", "right"), ("GPU-hour", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)
-    table.add_column("studies", no_wrap=True)
+    for title in ("cluster", "kind", "GPUs", "GPU-hour", "studies"):
+        table.add_column(title, justify="right" if title.startswith("GPU") else "left", no_wrap=True)
     wrong = []
     for name in sorted(known_clusters()):
         try:
@@ -73,7 +72,8 @@ def render(
     cluster = filled_cluster(name, changes)
     files = cluster.render(command)
     if not files:
-        made = [kind for kind in names(Cluster.family) if find(Cluster.family, kind).render is not Cluster.render]
+        kinds = {kind: find(Cluster.family, kind) for kind in names(Cluster.family)}
+        made = [kind for kind, found in kinds.items() if vars(Cluster)["render"] is not getattr(found, "render", None)]
         raise ConfigError(f"{name}: kind: {cluster.name} has no files to render; those that have: {', '.join(made)}")
     for file, text in files.items():
         if output is None:
