@@ -67,7 +67,7 @@ def group_of(scaling: Scaling, device: str) -> Group:
 
 
 def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
-    """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
+    """As many runs as fit. A cluster may still be growing, up to what `scaling.concurrent` says; this machine won't."""
     have = ray.cluster_resources()
     need = {name: amount * group.workers for name, amount in group.resources.items()}
     fit = min(math.floor(have.get(name, 0) / amount + 1e-6) for name, amount in need.items())
@@ -76,7 +76,8 @@ def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
             f"scaling: a run needs {_amounts(need)} ({group.workers} workers), this machine has "
             f"{_amounts({name: have.get(name, 0) for name in need})}; lower scaling.workers or what a worker uses"
         )
-    return max(1, min(fit, scaling.concurrent or fit))
+    most = scaling.concurrent or max(1, fit)
+    return min(fit, most) if is_ours else most
 
 
 def _amounts(resources: dict[str, float]) -> str:

@@ -76,7 +76,11 @@ class Scaling(Config):
     workers: int = Field(1, ge=1, description="processes a run; more than one train it together through Ray Train")
     gpus_per_worker: float = Field(0, ge=0, description="0: on the CPU; a fraction such as 0.5 packs runs on one GPU")
     cpus_per_worker: float = Field(1, gt=0)
-    concurrent: int | None = Field(None, ge=1, description="runs at once; null: as many as fit")
+    concurrent: int | None = Field(
+        None,
+        ge=1,
+        description="runs at once; null: as many as fit when the study begins, so give it where machines come later",
+    )
 
 
 class Tracking(Config):
