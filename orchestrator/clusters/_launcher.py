@@ -24,12 +24,11 @@ GREETING = """\
 Run these in the folder that has {files}.
 
 once        {once}
-            (umask 077; ray get-auth-token --generate > /dev/null)      # {token}, which the nodes get, too
 start       ray up {name}
-tunnel      ray dashboard {name}                      # leave it open: 127.0.0.1:8265 here is the head's
+tunnel      ray dashboard {name}      # leave it open: 127.0.0.1:8265 here is the head's
 run         {run}
 look        ray exec {name} 'ray status'; ray attach {name}
-clean up    ray down {name}                           # {leaves}
+clean up    ray down {name}           # {leaves}
 """
 
 
@@ -88,11 +87,12 @@ class Launcher(Elastic, ABC):
     def render(self, command: Sequence[str] = ()) -> Mapping[str, str]:
         name = f"{self.name}.yaml"
         run = f"RAY_AUTH_MODE=token ray job submit --address {self.address} -- {shlex.join(command)}"
+        once = [self.once, f"(umask 077; ray get-auth-token --generate > /dev/null)      # {TOKEN}, for the nodes, too"]
+        once += [f"{SECRETS}, mode 600, has a line NAME=VALUE for {', '.join(self.secrets)}"] if self.secrets else []
         comment = GREETING.format(
             title=self.title,
             files=" and ".join(needed_files(self.package, self.constraints).values()),
-            once=self.once,
-            token=TOKEN,
+            once=f"\n{' ' * 12}".join(once),
             name=name,
             run=run if command else f"guidedmix submit ablate NAME --cluster {self.name}",
             leaves=self.leaves,
@@ -142,7 +142,7 @@ class Launcher(Elastic, ABC):
         }
 
     def _setup_commands(self) -> list[str]:
-        checks = [f"(. {SECRETS}; : ${{{name}:?is not in {SECRETS}}})" for name in self.secrets]
+        checks = [f". {SECRETS} && : ${{{name}:?is not in {SECRETS}}}" for name in self.secrets]
         return [
             f"chmod 600 {TOKEN}" + (f" {SECRETS}" if self.secrets else ""),
             *checks,

@@ -19,7 +19,7 @@ A Ray cluster inside one Slurm job: rendered by `guidedmix cluster render`. No s
 
 run         sbatch {name}{words}
 look        squeue --me; tail -f guidedmix-JOB.log
-clean up    scancel JOB          # nothing stays but the studies
+clean up    scancel JOB          # the studies stay; so may /tmp/ray-JOB on the nodes
 """
 SCRIPT = """
 set -euo pipefail

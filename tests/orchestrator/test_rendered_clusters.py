@@ -121,6 +121,7 @@ def test_the_commands_of_nodes_are_bash(name: str) -> None:
     config = launcher(name, "secrets=[ONE, TWO]")
     commands = [line for key, lines in config.items() if key.endswith("_commands") for line in lines]
     assert subprocess.run(["bash", "-n"], input="\n".join(commands), text=True).returncode == 0
+    assert [line for line in commands if line.startswith("(")] == []  # Ray adds a pair: ((…)) is arithmetic
 
 
 @pytest.mark.parametrize("name", [name for name in CLUSTERS if name != "kuberay"])
