@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import PurePosixPath
+from shlex import quote
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -44,22 +44,20 @@ def needed_files(package: str, constraints: str) -> dict[str, str]:
     return files | ({_installed(package): package} if package.endswith(".whl") else {})
 
 
-def install_commands(package: str, constraints: str, *more: str) -> list[str]:
-    """For a shell on a Linux with curl; run again they change nothing. `more` are packages that a tool needs there."""
+def install_commands(package: str, constraints: str) -> list[str]:
+    """For a shell on a Linux with curl; run again they change nothing."""
     uv = "~/.local/bin/uv"
     pins = f"{HOME}/{PurePosixPath(constraints).name}"
     return [
         f"test -x {uv} || curl -LsSf https://astral.sh/uv/{UV}/install.sh | sh",
         f"{uv} venv --allow-existing --python {PYTHON} {VENV}",
-        f"{uv} pip install --python {VENV}/bin/python -c {pins} {quoted([_installed(package), *more])}",
+        f"{uv} pip install --python {VENV}/bin/python -c {_quoted(pins)} {_quoted(_installed(package))}",
     ]
 
 
-def quoted(words: Sequence[str]) -> str:
-    """As one command line; `~/` stays the shell's to expand."""
-    from shlex import quote
-
-    return " ".join(f"~/{quote(word[2:])}" if word.startswith("~/") else quote(word) for word in words)
+def _quoted(word: str) -> str:
+    """`~/` stays the shell's to expand."""
+    return f"~/{quote(word[2:])}" if word.startswith("~/") else quote(word)
 
 
 def _installed(package: str) -> str:

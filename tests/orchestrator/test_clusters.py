@@ -32,7 +32,10 @@ def test_every_kind_is_shipped() -> None:
     ("content", "said"),
     [
         ("kind: awz", "mine.yaml:1: kind: no cluster 'awz'; did you mean 'aws'?"),
-        ("kind: slurm\nnode: 2", "mine.yaml:2: node: unknown key; did you mean 'nodes'?"),
+        (
+            "kind: slurm\nnode: 2",
+            "mine.yaml:2: node: unknown key; did you mean 'nodes'? available: account, constraint",
+        ),
         ("kind: slurm\nnodes: 0", "mine.yaml:2: nodes=0: expected at least 1"),
         ("kind: slurm\ntime_limit: two days", 'mine.yaml:2: time_limit="two days"'),
         ("kind: gcp\nimage: x\nstorage: gs://b", "mine.yaml: project: required, and not given"),
@@ -130,6 +133,8 @@ def test_plan_counts_with_the_workers_of_a_cluster_that_grows(call, capfd: pytes
     plan = json.loads(capfd.readouterr().out)
     assert plan["at_once"] == 12
     assert plan["cluster"]["price_per_gpu_hour"] == 2.0
+    assert call("guidedmix plan ablation.yaml scaling.gpus_per_worker=2 --cluster mine.yaml") == 0
+    assert "6 GPUs at most, 3 runs at once; 2.00 USD an hour each" in capfd.readouterr().out
 
 
 def test_each_kind_says_in_one_line_what_it_is() -> None:
