@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, compare, data, errors, plans, requests, rungs, studies
+from orchestrator.commands import checkpoints, clusters, compare, data, errors, plans, requests, rungs, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command()(rungs.rungs)
 app.command()(compare.compare)
 app.command()(studies.register)
 app.command()(requests.schema)
+app.add_typer(clusters.app, name="cluster")
 app.add_typer(data.app, name="data")
 
 

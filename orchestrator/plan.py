@@ -179,7 +179,7 @@ def _effect(study: AblationStudy, base: Tree, folders: list[StudyFolder], sd: fl
 
 def _at_once(needed: Needed, machine: Machine, cluster: Cluster, concurrent: int | None) -> int:
     if needed.gpus:
-        fit = math.floor((machine.gpus if cluster.gpus is None else cluster.gpus) / needed.gpus + 1e-6)
+        fit = math.floor((machine.gpus if cluster.num_gpus is None else cluster.num_gpus) / needed.gpus + 1e-6)
     else:
         fit = math.floor(machine.cpus / needed.cpus + 1e-6)
     return min(fit, concurrent or fit)

@@ -26,7 +26,9 @@ class Scaling(Config):
         None, description="the type of GPU, where a cluster has several, by Ray's name: H100, A100, T4; null: any"
     )
     cpus_per_worker: float = Field(1, gt=0)
-    concurrent: int | None = Field(None, ge=1, description="runs at once; null: as many as fit")
+    concurrent: int | None = Field(
+        None, ge=1, description="runs at once; null: as many as fit, on a cluster that grows when it has grown"
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

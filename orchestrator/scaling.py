@@ -65,10 +65,11 @@ class Group:
         return each if self.workers == 1 else f"{self.workers} workers of {each} each"
 
 
-def group_of(scaling: Scaling, device: str) -> Group:
-    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says."""
+def group_of(scaling: Scaling, device: str, grown: int | None = None) -> Group:
+    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says. `grown`: so many
+    GPUs the cluster has when it has grown."""
     gpus = scaling.gpus_per_worker
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    has_gpu = bool(grown) or ray.cluster_resources().get("GPU", 0) > 0
     if device.startswith("cuda"):
         if not has_gpu:
             raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
@@ -78,13 +79,13 @@ def group_of(scaling: Scaling, device: str) -> Group:
     return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus, scaling.accelerator)
 
 
-def at_once(scaling: Scaling, group: Group, gpus: int | None = None) -> int:
-    """As many runs as fit; `gpus` is how many the cluster has when it has grown. ConfigError if none ever will."""
+def at_once(scaling: Scaling, group: Group, grown: int | None = None) -> int:
+    """As many runs as fit, also those that wait for machines to come. ConfigError if none ever will."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     need = group.resources
     workers = sum(min(int(node.get(name, 0) / amount + 1e-6) for name, amount in need.items()) for node in nodes)
-    if gpus is not None and group.gpus:
-        workers = max(workers, int(gpus / group.gpus + 1e-6))
+    if grown and group.gpus:
+        workers = max(workers, int(grown / group.gpus + 1e-6))
     fit = workers // group.workers
     if not fit:
         raise ConfigError(

@@ -11,6 +11,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from guidedmix_core import Tree, build
+from orchestrator import ray_session
 from orchestrator.ablation import AblationStudy
 from orchestrator.executors import inline, ray_tune
 from orchestrator.folder import StudyFolder, read_json, read_lines
@@ -62,7 +63,7 @@ class Nodes:
         self.nodes = [self.add(), self.add()]
 
     def add(self) -> Any:
-        return self.cluster.add_node(num_cpus=1, object_store_memory=ray_tune.OBJECT_STORE)
+        return self.cluster.add_node(num_cpus=1, object_store_memory=ray_session.OBJECT_STORE)
 
     def kill_one(self) -> None:
         """Its raylet and with it all processes of the node; another one comes instead."""
@@ -103,7 +104,7 @@ def nodes(studies: str) -> Iterator[Nodes]:
     nodes = Nodes()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", nodes.cluster.address)
-        with ray_tune.cluster() as is_ours:
+        with ray_session.cluster() as is_ours:
             assert not is_ours
             yield nodes
     nodes.cluster.shutdown()
@@ -136,5 +137,5 @@ def test_a_node_that_dies_costs_steps_and_nothing_else(
     stored = objects(f"{studies}/{folder.name}")
     assert [name for name in stored if name.endswith(".lease")] == []
     assert stored["study.yaml"] == folder.study_yaml.read_bytes()
-    assert ray_tune._placement_groups() == set()
+    assert ray_session.placement_groups() == set()
     assert ray.available_resources()["CPU"] == 2
