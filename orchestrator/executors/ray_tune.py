@@ -52,14 +52,15 @@ def run(
     retry_failed: bool = False,
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
+    study = study.model_copy(update={"scaling": packed(study, base, folder)})
     with (
         driving(study, base, folder, listeners, retry_failed=retry_failed) as driver,
         _scratch(folder) as scratch,
         cluster() as is_ours,
     ):
         grown = None if is_ours else this_cluster().num_gpus
-        group = group_of(scaling := packed(study, base, folder), device, grown)
-        many = at_once(scaling, group, grown)
+        group = group_of(study.scaling, device, grown)
+        many = at_once(study.scaling, group, grown)
         with no_groups_left(), on_sigterm(driver.leave):  # after Ray has set its own
             _tune(driver, group, many, scratch)
 
