@@ -11,6 +11,7 @@ studies/stages/    what runs of all studies share; see `guidedmix_core/stage_fol
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -154,6 +155,17 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
         lock.release()
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a process runs the study, or the trial, in this folder now; of a stage, too. It writes nothing."""
+    if not (lock := folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def now() -> str:
     """The time as every record has it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -183,10 +195,12 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     is_new = not path.exists()
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        _cut_torn_line(handle)
-        if (written := os.write(handle, line)) != len(line):
-            raise OSError(f"{path}: {written} of {len(line)} bytes were written; is the disk full?")
+        cut_torn_line(handle)
+        if os.write(handle, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)
     if is_new:
@@ -228,7 +242,8 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
         raise ConfigError(f"{path}:{number}: damaged, not readable as JSON: {error}; restore the file") from None
 
 
-def _cut_torn_line(handle: int) -> None:
+def cut_torn_line(handle: int) -> None:
+    """Of a file that grows by `append_line`, opened for reading and writing."""
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return

@@ -32,7 +32,7 @@ from guidedmix_core import (
 )
 from orchestrator import halving
 from orchestrator.chains import stages_of
-from orchestrator.failures import USUAL, Failure, Failures, classify
+from orchestrator.failures import USUAL, Failure, Failures, classify, is_disk_full
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, OnReport, OnStage, Progress, Reporting, line
@@ -81,8 +81,8 @@ def run_trial(
     Each evaluation is a line of `metrics.jsonl` before `on_report` hears of it; after a crash the last one may be told
     once more. True from `on_report`, or the file `stop`, asks the run to stop there. Whatever the run raises becomes a
     `failed` record, unless the memory has run out and `failures` has it start again with less; what `on_report` raises,
-    and KeyboardInterrupt, leaves the trial as a killed process would. The file `leave` has the run save where it is and
-    raise Preempted. A run that hangs is recorded, and this process ends.
+    KeyboardInterrupt, and a disk that is full leave the trial as a killed process would. The file `leave` has the run
+    save where it is and raise Preempted. A run that hangs is recorded, and this process ends.
 
     In a group of workers only rank 0 calls this, the others call `follow_trial`.
     """
@@ -155,7 +155,7 @@ def _attempt(
         _write_images(config, folder, result)
         return _end(result, reporter.objective)
     except Exception as error:  # the run is lost, the study goes on; only who listens may stop it
-        if error is reporter.foreign:
+        if error is reporter.foreign or is_disk_full(error):
             raise
         write_atomic(folder.traceback, traceback.format_exc())
         failure = classify(error, reporter.step)
