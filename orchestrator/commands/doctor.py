@@ -44,7 +44,7 @@ def doctor(
     left = [finding for finding in found if finding.level != "note"]
     _print(repaired, folder, is_done=True)
     _print([*left, *(finding for finding in found if finding.level == "note")], folder)
-    console.print(_verdict(repaired, left, study))
+    console.print(_verdict(repaired, left, study), soft_wrap=True)
     raise typer.Exit(1 if left else 0)
 
 

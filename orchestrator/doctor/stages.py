@@ -56,7 +56,7 @@ def _unless_run(stage: Path, repair: Callable[[], object]) -> Callable[[], None]
 def _met(study: Path) -> set[str]:
     """Addresses, as the runs noted them. What can't be read is told of the run."""
     found = set[str]()
-    for path in study.glob("trials/*/environment.json"):
+    for path in (*study.glob("trials/*/environment.json"), *study.glob("trials/*/result.json")):
         if json_problem(path) is None:
             found |= {stage["address"] for stage in json.loads(path.read_text()).get("stages", [])}
     return found

@@ -264,7 +264,8 @@ def _unlike(end: Mapping[str, Any], last: Mapping[str, Any]) -> str | None:
         return f"ends at step {end['step']}, and the last evaluation was at {last['step']}"
     for name, value in end["metrics"].items():
         other = last.get(name)
-        both = isinstance(value, (int, float)) and isinstance(other, (int, float))
-        if name.startswith("val/") and both and not math.isclose(value, other, rel_tol=ALIKE, abs_tol=ALIKE):
+        if not name.startswith("val/") or value is None or other is None:
+            continue
+        if not math.isclose(value, other, rel_tol=ALIKE, abs_tol=ALIKE):
             return f"has {name} = {value:.4g}, and the last evaluation {other:.4g}"
     return None

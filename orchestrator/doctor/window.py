@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,14 @@ def mlflow(folder: StudyFolder) -> Iterator[Finding]:
         anew = lambda: _match(folder, known["uri"])  # noqa: E731
         yield Finding("wrong", database, "is gone", "made anew from the folder", anew)
         return
+    if database and (problem := _damage(database)) is not None:
+        yield Finding("wrong", database, problem, "set aside, and made anew from the folder", _anew(folder, database))
+        return
     try:
         yield from _Audit(folder, known).findings()
     except Exception as error:  # of MLflow, its database driver or the network, as the URI has it
         said = f"MLflow ({known['uri']}) can't be read: {first_line(error)}"
-        if database and _is_damaged(error):
-            yield Finding("wrong", database, said, "set aside, and made anew from the folder", _anew(folder, database))
-        else:
-            yield Finding("untidy", file, said, "look again when it answers; the study goes on without it")
+        yield Finding("untidy", file, said, "look again when it answers; the study goes on without it")
 
 
 class _Audit:
@@ -134,7 +135,13 @@ def _anew(folder: StudyFolder, database: Path) -> Any:
     return repair
 
 
-def _is_damaged(error: BaseException) -> bool:
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+def _damage(database: Path) -> str | None:
+    """Before MLflow opens it, which would keep it open."""
+    try:
+        with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as opened:
+            (said,) = opened.execute("pragma quick_check(1)").fetchone()
+            return None if said == "ok" else said
+    except sqlite3.OperationalError:  # somebody holds it
+        return None
+    except sqlite3.DatabaseError as error:
+        return str(error)
