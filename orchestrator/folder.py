@@ -2,7 +2,7 @@
 
 studies/<name>/
     study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
-    mlflow.db  mlflow-artifacts/  optuna.journal
+    mlflow.db  mlflow-artifacts/  optuna.journal  aside/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
         stop  leave  halving.json  traceback.txt  mlflow.json  attempts/

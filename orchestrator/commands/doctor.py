@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.padding import Padding
 from rich.text import Text
 
 from orchestrator.commands import console
@@ -57,7 +56,7 @@ def _print(found: Sequence[Finding], folder: StudyFolder, *, is_done: bool = Fal
         head = Text.assemble((f"{finding.level:<8}", STYLES[finding.level]), str(shown), ": ", finding.problem)
         console.print(head, soft_wrap=True)
         mark = "done: " if is_done else "→ " if finding.repair or finding.level == "note" else "by hand: "
-        console.print(Padding(Text(f"{mark}{finding.cure}", style="dim"), (0, 0, 0, 8)), soft_wrap=True)
+        console.print(Text(f"        {mark}{finding.cure}", style="dim"), soft_wrap=True)
 
 
 def _verdict(repaired: Sequence[Finding], left: Sequence[Finding], study: Path) -> Text:

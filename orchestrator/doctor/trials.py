@@ -108,7 +108,7 @@ class _Check:
                 values = yaml.load(trial.config.read_text(encoding="utf-8"), YAML_LOADER)
                 problem = None if isinstance(values, dict) else "holds no configuration"
             except yaml.YAMLError as error:
-                problem = "not readable as YAML: " + " ".join(str(error).split())
+                problem = f"not readable as YAML: {getattr(error, 'problem', None) or error}"
         if problem is None:
             return
         if (config := self._asked_config(params)) is None:

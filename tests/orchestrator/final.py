@@ -36,16 +36,16 @@ def complaints(folder: StudyFolder) -> list[str]:
 
 
 def _of_mlflow(folder: StudyFolder) -> list[Any]:
-    """Of each run: name, status, and every value of each metric with its step. Those of the best so far follow the
-    order in which runs ended."""
+    """Of each run: name, status, every value of each metric with its step, and which it takes for the last."""
     known = read_json(folder.path / "mlflow.json")
     client = MlflowStore(known["uri"], folder, known["experiment_id"]).client
     found = []
     for run in client.search_runs([known["experiment_id"]]):
         names = sorted(name for name in run.data.metrics if not name.startswith("time/"))
         histories = {name: client.get_metric_history(run.info.run_id, name) for name in names}
-        values = {name: [(point.step, point.value) for point in points] for name, points in histories.items()}
-        found.append([run.info.run_name, run.info.status, values])
+        values = {name: sorted((point.step, point.value) for point in points) for name, points in histories.items()}
+        last = {name: run.data.metrics[name] for name in names}
+        found.append([run.info.run_name, run.info.status, values, last])
     return sorted(found, key=lambda run: run[0])
 
 
