@@ -183,8 +183,9 @@ def doctor(folder: str) -> None:
     from orchestrator.doctor import mend
     from orchestrator.folder import StudyFolder
 
-    _, left = mend(StudyFolder(folder))
-    print(*(finding.problem for finding in left if finding.level != "note"), sep="\n")
+    _, found = mend(StudyFolder(folder))
+    if left := [finding for finding in found if finding.level != "note"]:
+        sys.exit("\n".join(f"{finding.place}: {finding.problem}" for finding in left))
 
 
 def template() -> None:
@@ -195,8 +196,9 @@ def template() -> None:
 
 
 def command(*words: str) -> None:
-    from orchestrator import cli
+    from orchestrator import cli, tracking
 
+    tracking.LAST_PAUSES = ()
     sys.argv = [*words]
     cli.main()
 
@@ -209,7 +211,7 @@ def main() -> None:
     import torch
     import torch._inductor  # the first run of a process would import it, which takes longer than the run
 
-    from orchestrator import provenance, tracking  # noqa: F401
+    from orchestrator import console, plan, provenance, report, tracking  # noqa: F401
     from orchestrator.commands import doctor, studies  # noqa: F401
     from orchestrator.executors import inline  # noqa: F401
 
@@ -240,7 +242,8 @@ def _do(job: dict[str, Any], output: int) -> None:
         JOBS[job["do"]](*job["arguments"])
         code = 0
     except SystemExit as left:
-        code = int(left.code or 0)
+        code = left.code if isinstance(left.code, int) else int(bool(left.code))
+        print(left.code if isinstance(left.code, str) else "", end="")
     except BaseException:
         traceback.print_exc()
     finally:

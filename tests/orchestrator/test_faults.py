@@ -91,7 +91,8 @@ def test_a_driver_that_is_killed_at_each_phase_costs_nothing_but_time(
 ) -> None:
     folder = StudyFolder(studies / kind)
     for phase, kill in KILLS[kind].items():
-        assert (phase, *server.run("make", kind, str(folder.path), kill=kill)) == (phase, -signal.SIGKILL, "")
+        code, said = server.run("make", kind, str(folder.path), kill=kill)
+        assert (phase, code) == (phase, -signal.SIGKILL), said
     assert server.run("make", kind, str(folder.path)) == (0, "")
     check(folder, undisturbed[kind])
 
