@@ -270,8 +270,8 @@ def _tidy(folder: TrialFolder) -> None:
     """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
     if read_json(folder.result)["state"] == "stopped":
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
-    for leftover in (*folder.checkpoint.glob("*.part"), *folder.path.glob("*.part")):
-        leftover.unlink(missing_ok=True)
+    for leftover in folder.checkpoint.glob("*.part"):
+        leftover.unlink()
 
 
 def _free_memory() -> None:
