@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +18,7 @@ STYLES = {"blocks": "bold red", "wrong": "red", "untidy": "yellow", "note": "dim
 
 
 def doctor(
-    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    study: Annotated[str, typer.Argument(help="A study's folder, on a disk.")],
     fix: Annotated[
         bool, typer.Option("--fix", help="Mend what can be mended. Nobody may be running the study.")
     ] = False,
@@ -33,9 +32,15 @@ def doctor(
     *blocks*: the study can't go on with it; *wrong*: something is missing, or not to be trusted; *untidy*: it only
     takes room or is out of date; *note*: nothing is wrong with it.
     """
+    from guidedmix_core import ConfigError
     from orchestrator.doctor import examine, mend
     from orchestrator.folder import StudyFolder, is_run
+    from orchestrator.storage import is_uri
 
+    if is_uri(study):
+        raise ConfigError(
+            f"{study}: expected a folder on a disk; copy what is above the study, stages too, and look there"
+        )
     folder = StudyFolder(study)
     if not fix and is_run(folder.path):
         console.print(Text(f"{study} is being run: what is found may be right in a moment.", style="yellow"))
@@ -59,7 +64,7 @@ def _print(found: Sequence[Finding], folder: StudyFolder, *, is_done: bool = Fal
         console.print(Text(f"        {mark}{finding.cure}", style="dim"), soft_wrap=True)
 
 
-def _verdict(repaired: Sequence[Finding], left: Sequence[Finding], study: Path) -> Text:
+def _verdict(repaired: Sequence[Finding], left: Sequence[Finding], study: str) -> Text:
     said = [f"{len(repaired)} mended."] if repaired else []
     if not left:
         return Text(" ".join(said) or f"Nothing is wrong with {study}.", style="green")
