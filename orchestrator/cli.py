@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, clusters, compare, data, errors, plans, requests, rungs, studies
+from orchestrator.commands import checkpoints, clusters, compare, data, doctor, errors, plans, requests, rungs, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command()(studies.report)
 app.command()(rungs.rungs)
 app.command()(compare.compare)
 app.command()(studies.register)
+app.command()(doctor.doctor)
 app.command()(requests.schema)
 app.add_typer(clusters.app, name="cluster")
 app.add_typer(data.app, name="data")

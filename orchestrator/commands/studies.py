@@ -203,10 +203,12 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
     from guidedmix_core import Preempted
+    from orchestrator.failures import is_disk_full
     from orchestrator.report import write_report
 
     try:
         yield
+        write_report(folder)
     except KeyboardInterrupt:
         errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.place}.")
         raise typer.Exit(130) from None
@@ -215,7 +217,14 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
             f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.place}."
         )
         raise typer.Exit(143) from None
-    write_report(folder)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        said = (
+            f"{error.filename or folder.path}: {error.strerror}. Nothing half-written counts: make room, and the same"
+        )
+        errors.print(Text(f"{said} command goes on with {folder.path}.", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from None
     for window in windows:
         window.catch_up()
 
