@@ -11,10 +11,11 @@ from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from guidedmix_core import Component, ConfigError, Tree, build, find, nearest, read_yaml
+from guidedmix_core import Component, ConfigError, Tree, Tuple, build, find, nearest, read_yaml
 from orchestrator.provenance import device_name
 
 
@@ -30,12 +31,17 @@ class Cluster(Component, ABC):
     storage: str | None = Field(
         None,
         description="where studies are kept, seen by all nodes, outliving them: a folder, or a URI such as "
-        "s3://bucket/studies; null: `studies` where the job runs",
+        "s3://bucket/studies; null: ~/studies on the head",
     )
     environment: dict[str, str] = Field({}, description="variables of a job; anyone who may look at it sees them")
-    secrets: tuple[str, ...] = Field(
+    secrets: Annotated[tuple[str, ...], Tuple] = Field(
         (), description="names of variables that the nodes have and a job needs, such as MLFLOW_TRACKING_TOKEN"
     )
+
+    @property
+    def num_gpus(self) -> int | None:
+        """In all, at its largest; None: those of this machine."""
+        return self.gpus
 
     @property
     def address(self) -> str | None:

@@ -33,6 +33,12 @@ Seeds = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
 
 
+def default_name(verb: str, file: str) -> str:
+    """Of a study, and of its folder in `studies/`; that of a single run goes on with its fingerprint."""
+    stem = Path(file).stem
+    return {"tune": stem, "ablate": f"ablation-{stem}", "train": f"train-{stem}"}[verb]
+
+
 def more_blocks(seeds: str) -> int:
     """What `--seeds` asks for."""
     from guidedmix_core import ConfigError

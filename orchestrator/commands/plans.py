@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Seeds, console, errors, more_blocks, print_next
+from orchestrator.commands import Changes, Seeds, console, default_name, errors, more_blocks, print_next
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -111,7 +111,7 @@ def _study(file: str, changes: list[str], study: Path | None, seeds: str | None)
         if not isinstance(request, AblationStudy):
             raise ConfigError(f"--seeds {seeds}: a search has no blocks; give search.trials=N")
         request = request.with_more_blocks(more_blocks(seeds))
-    name = f"ablation-{Path(file).stem}" if model is AblationStudy else Path(file).stem
+    name = default_name("ablate" if model is AblationStudy else "tune", file)
     return request, base, StudyFolder(study or Path("studies") / name)
 
 

@@ -12,7 +12,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Device, Seeds, StudyDir, console, errors, more_blocks, print_next
+from orchestrator.commands import (
+    Changes,
+    Device,
+    Seeds,
+    StudyDir,
+    console,
+    default_name,
+    errors,
+    more_blocks,
+    print_next,
+)
 from orchestrator.commands.plans import keep_budget
 
 if TYPE_CHECKING:
@@ -57,7 +67,7 @@ def tune(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
 
-    folder = StudyFolder(study or Path("studies") / Path(file).stem)
+    folder = StudyFolder(study or Path("studies") / default_name("tune", file))
     _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
     _print_search(folder)
     _exit_by_outcome(folder)
@@ -89,7 +99,7 @@ def ablate(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
-    folder = StudyFolder(study or Path("studies") / f"ablation-{Path(file).stem}")
+    folder = StudyFolder(study or Path("studies") / default_name("ablate", file))
     request, base = load_study(file, changes or [], AblationStudy)
     if seeds is not None:
         request = request.with_more_blocks(more_blocks(seeds))
@@ -116,7 +126,7 @@ def train(
 
     tree = override(read_run(base), parse_changes(changes or []), "command line")
     config = build(tree)
-    folder = StudyFolder(study or Path("studies") / f"train-{Path(base).stem}-{fingerprint(config)[:8]}")
+    folder = StudyFolder(study or Path("studies") / f"{default_name('train', base)}-{fingerprint(config)[:8]}")
     shown, windows = RunConsole(console), tracker(mlflow or None, folder)
     with _reported(folder, windows):
         record = train_one(config, base, folder, [*windows, shown], shown.progress, device)
@@ -198,12 +208,11 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.")
+        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.", soft_wrap=True)
         raise typer.Exit(130) from None
     except Preempted:
-        errors.print(
-            f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.path}."
-        )
+        said = f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.path}."
+        errors.print(said, soft_wrap=True)
         raise typer.Exit(143) from None
     write_report(folder)
     for window in windows:
