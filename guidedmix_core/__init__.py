@@ -9,7 +9,7 @@ from guidedmix_core.errors import ConfigError, Preempted, TrialFailed, nearest
 from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.files import sync_folder, write_whole
-from guidedmix_core.loaders import open_data
+from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
 from guidedmix_core.probing import Cost, probe
 from guidedmix_core.reports import Report, Reporter, Result, StageReport
@@ -25,6 +25,7 @@ from guidedmix_core.sources import (
     search_spaces,
 )
 from guidedmix_core.stage_folder import StageFolder
+from guidedmix_core.stages import address as stage_address
 from guidedmix_core.stages import lineage
 from guidedmix_core.trainer import train
 from guidedmix_core.trees import Tree
@@ -45,6 +46,7 @@ __all__ = [
     "Reporter",
     "Result",
     "RunConfig",
+    "RunData",
     "Size",
     "StageFolder",
     "StageReport",
@@ -77,6 +79,7 @@ __all__ = [
     "resolve",
     "search_spaces",
     "sees_batches",
+    "stage_address",
     "sync_folder",
     "train",
     "write_whole",

@@ -127,7 +127,8 @@ class _Chain:
             self._write(i, start, result)
             save_weights(folder.weights, network)
             shutil.rmtree(folder.checkpoint, ignore_errors=True)
-        self.place.agree(None)  # nobody reads before it is written
+            self._tell(i, "trained")
+        self.place.agree(None)  # nobody reads before it is written, and told
         self._tell(i, "trained")
 
     def _write(self, i: int, start: Start, result: Result) -> None:

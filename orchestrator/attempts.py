@@ -10,6 +10,7 @@ from orchestrator.comparison import asked_for
 from orchestrator.failures import OF_THE_MACHINE
 from orchestrator.folder import StudyFolder, TrialFolder
 from orchestrator.results import load_trials
+from orchestrator.storage import publish, refresh
 
 
 def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
@@ -17,6 +18,7 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
 
     The result goes last: a crash in between leaves a failed run, of which the rest is put aside by the next call.
     """
+    refresh(folder.path, without=())
     number = 1 + len([*folder.attempts.glob("*")])
     made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
     place = folder.attempts / str(number)
@@ -24,6 +26,7 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
         if path.exists():
             path.rename(place / path.name)
+    publish(folder.path)
     return number
 
 

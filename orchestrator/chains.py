@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from guidedmix_core import RunConfig, StageReport
+from guidedmix_core import RunConfig, RunData, StageReport, stage_address
 from orchestrator.folder import TrialFolder, read_json, write_json
 
 
@@ -17,6 +18,11 @@ def note_stage(folder: TrialFolder, stage: StageReport) -> None:
     is_own = stages.get(stage.index, {}).get("state") == "trained"
     stages[stage.index] = {**asdict(stage), "state": "trained" if is_own else stage.state}
     write_json(folder.environment, {**made, "stages": [stages[i] for i in sorted(stages)]})
+
+
+def stage_folders(config: RunConfig, data: RunData, folder: TrialFolder) -> list[Path]:
+    """Where the stages of a run lie, or will."""
+    return [folder.stages / stage_address(config.up_to(i), data) for i in range(len(config.stages))]
 
 
 def stages_of(folder: TrialFolder) -> list[dict[str, Any]]:

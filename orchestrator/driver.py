@@ -34,6 +34,7 @@ from orchestrator.proposals import Job
 from orchestrator.provenance import environment
 from orchestrator.results import Role, TrialRecord, load_trial, load_trials
 from orchestrator.reuse import find_finished, take_over
+from orchestrator.storage import ask_for, refresh, take_back
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import Summary
 from orchestrator.trial import hand_out
@@ -124,17 +125,17 @@ class Driver:
 
     def started(self, job: Job) -> None:
         if self.is_leaving:
-            job.folder.leave.touch()
+            ask_for(job.folder.leave)
         self.folder.append({"event": "trial_started", **_names(job)})
-        self._tell("trial_started", load_trial(job.folder))
+        self._tell("trial_started", _so_far(job))
 
     def staged(self, job: Job, stage: StageReport) -> None:
-        self._tell("trial_staged", load_trial(job.folder), stage)
+        self._tell("trial_staged", _so_far(job), stage)
 
     def reported(self, job: Job, step: int, metrics: Mapping[str, float]) -> bool:
         """After each evaluation, its line written. True: the scheduler asks the run to stop here."""
         stop = job.role != "reference" and self.source.report(job.number, step, metrics[self.objective.metric])
-        self._tell("trial_reported", load_trial(job.folder), {"step": step, **metrics})
+        self._tell("trial_reported", _so_far(job), {"step": step, **metrics})
         return stop
 
     def ended(self, job: Job, record: TrialRecord) -> None:
@@ -155,7 +156,7 @@ class Driver:
         """Ask every run that is out to save where it is and go. A signal may call it, at any moment."""
         self.is_leaving = True
         for job in [*self.out.values()]:
-            job.folder.leave.touch()
+            ask_for(job.folder.leave)
 
     def left(self, job: Job) -> None:
         """It has saved where it is. Another start goes on with it."""
@@ -191,7 +192,7 @@ class Driver:
                 self.source.tell(job.number, record)
             self._summary.write()
             return None
-        job.folder.leave.unlink(missing_ok=True)
+        take_back(job.folder.leave)
         self.out[job.fingerprint] = job
         return job
 
@@ -255,6 +256,11 @@ class Driver:
             getattr(listener, event)(*what)
         if event in ("trial_ended", "study_ended"):
             self._summary.write()
+
+
+def _so_far(job: Job) -> TrialRecord:
+    refresh(job.folder.path)
+    return load_trial(job.folder)
 
 
 def _names(job: Job) -> dict[str, Any]:

@@ -7,6 +7,8 @@ studies/<name>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
         stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
 studies/stages/    what runs of all studies share; see `guidedmix_core/stage_folder.py`
+
+What is written here is in the store, too, when the call returns, if the folder is a copy of one (`storage.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError, sync_folder, write_whole
+from orchestrator.lease import Lease, leased
+from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, shown
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +38,13 @@ YAML_LOADER = getattr(
 
 
 class StudyFolder:
-    """The paths of a study and the few ways to write there. Making one touches nothing."""
+    """The paths of a study and the few ways to write there. Making one touches nothing on a disk; a URI is reached."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = open_copy(str(path)) if is_uri(str(path)) else Path(path)
+        self.place = shown(self.path)
+        """As the user named it."""
+        self._lease: Lease | None = None
         self.name = self.path.resolve().name
         self.study_yaml = self.path / "study.yaml"
         self.journal = self.path / "journal.jsonl"
@@ -52,9 +59,18 @@ class StudyFolder:
         self.stages = self.path.absolute().parent / "stages"
         """Of runs: all studies of the folder above share them."""
 
-    def running(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def running(self) -> Iterator[None]:
         """Held by the one process that runs the study. ConfigError if another one does."""
-        return _exclusive(self.path, wait=0)
+        if copy_of(self.path) is None:
+            with _exclusive(self.path, wait=0):
+                yield
+            return
+        with leased(self.path) as self._lease:
+            self.path.mkdir(exist_ok=True)
+            refresh(self.path)
+            yield
+            publish(self.path)
 
     def claim(self, request: Mapping[str, Any], identity: str) -> None:
         """The folder is this request's from now on. ConfigError if it is another one's.
@@ -63,8 +79,8 @@ class StudyFolder:
         """
         if self.study_yaml.exists() and (found := self.request()["identity"]) != identity:
             raise ConfigError(
-                f"{self.study_yaml}: the folder holds another study (identity {found}, this request: {identity}); "
-                "choose another folder with --study DIR, or give the study another name"
+                f"{shown(self.study_yaml)}: the folder holds another study (identity {found}, this request: "
+                f"{identity}); choose another folder with --study DIR, or give the study another name"
             )
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({"identity": identity, **request}, sort_keys=False, allow_unicode=True)
@@ -76,9 +92,9 @@ class StudyFolder:
         try:
             return yaml.load(self.study_yaml.read_text(encoding="utf-8"), YAML_LOADER)
         except FileNotFoundError:
-            raise ConfigError(f"{self.path}: no study here: {self.study_yaml.name} is missing") from None
+            raise ConfigError(f"{self.place}: no study here: {self.study_yaml.name} is missing") from None
         except yaml.YAMLError as error:
-            raise ConfigError(f"{self.study_yaml}: not readable as YAML: {error}") from None
+            raise ConfigError(f"{shown(self.study_yaml)}: not readable as YAML: {error}") from None
 
     def trial(self, fingerprint: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / fingerprint)
@@ -89,6 +105,8 @@ class StudyFolder:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """One event at the journal's end, with its time; on disk when this returns."""
+        if self._lease is not None:
+            self._lease.check()
         append_line(self.journal, {"time": now(), **event})
 
     def events(self) -> list[dict[str, Any]]:
@@ -162,6 +180,7 @@ def now() -> str:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """The file has its old content or all of the new one, whatever happens meanwhile."""
     write_whole(path, lambda file: file.write(content.encode() if isinstance(content, str) else content))
+    publish(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -191,6 +210,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.close(handle)
     if is_new:
         sync_folder(path.parent)
+    publish(path)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

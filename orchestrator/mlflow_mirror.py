@@ -19,6 +19,7 @@ from orchestrator import mlflow_run
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
 from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown
 from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
+from orchestrator.storage import home
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 STUDY_FILES = ("study.yaml", "summary.json", "report.html")
@@ -109,7 +110,7 @@ class Mirror:
             tags = {
                 "guidedmix.study": self.key,
                 "guidedmix.role": "study",
-                "guidedmix.folder": str(self.folder.path.resolve()),
+                "guidedmix.folder": home(self.folder.path) or str(self.folder.path.resolve()),
             }
             tags |= mlflow_run.SOURCE
             self.run, self.status = self.store.create(self.folder.name, tags), "RUNNING"

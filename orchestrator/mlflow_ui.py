@@ -16,18 +16,23 @@ from typing import IO
 
 from guidedmix_core import ConfigError
 from orchestrator.folder import StudyFolder, read_json
+from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_store import VIEW, located
 from orchestrator.provenance import quiet_dependencies
+from orchestrator.storage import home, stay_here
 
 HOST = "127.0.0.1"
 
 
-def start_ui(study: Path, port: int) -> None:
+def start_ui(folder: StudyFolder, port: int) -> None:
     """Print the address of the study's runs, and serve until interrupted. ConfigError if there is nothing to serve.
 
-    A study on a tracking server needs no server here: its address is all.
+    A study on a tracking server needs no server here: its address is all. One in an object store has no database of its
+    own: it is made here, and goes with this process.
     """
-    folder = StudyFolder(study)
+    if home(folder.path) is not None and not (folder.path / "mlflow.json").exists():
+        stay_here(folder.path)
+        Mirror("sqlite:///{study}/mlflow.db", folder).sync()
     uri, experiment = _store(folder)
     if re.match("https?:", uri):
         print(f"This study is on a server: {_address(uri.rstrip('/'), experiment)}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from guidedmix_core import ConfigError, Report, Reporter, StageReport, TrialFailed
 from orchestrator.chains import note_stage
 from orchestrator.folder import TrialFolder, append_line, now
+from orchestrator.storage import home, is_there, publish, refresh
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog
 
@@ -19,8 +21,10 @@ OnReport = Callable[[int, dict[str, float]], bool]
 OnStage = Callable[[StageReport], None]
 Progress = Callable[[int, int, Mapping[str, Tensor]], None]
 
-LOOK = 1.0
-"""Seconds between two looks for the file `leave`: the folder may be on a server."""
+LOOK, LOOK_AFAR = 1.0, 5.0
+"""Seconds between two looks for the file `leave`: the folder may be on a server, or in an object store."""
+KEEP = 60.0
+"""Seconds between two looks whether a stage that trains here has a new checkpoint for the store."""
 
 
 def line(report: Report) -> dict[str, Any]:
@@ -39,12 +43,18 @@ class Reporting:
         self.watchdog = Watchdog(None, lambda: None)
         self.step = 0
         self.stop_asked = False
-        self.looked = -math.inf
+        self.look = LOOK if home(folder.path) is None else LOOK_AFAR
+        self.looked = self.kept = -math.inf
+        self.stage: Path | None = None
+        """Of the last stage that was told."""
         self.foreign: Exception | None = None
         """Raised by a listener: not the run's failure."""
 
     def staged(self, stage: StageReport) -> None:
         self.step = 0
+        self.stage = self.folder.stages / stage.address
+        if stage.state != "waits":
+            publish(self.stage)
         note_stage(self.folder, stage)
         try:
             with self.watchdog.paused():
@@ -62,16 +72,26 @@ class Reporting:
         self.watchdog.beat()
 
     def leaves(self) -> bool:
-        if (now := time.monotonic()) - self.looked < LOOK:
+        if (now := time.monotonic()) - self.looked < self.look:
             return False
         self.looked = now
-        return self.folder.leave.exists()
+        if now - self.kept > KEEP and self.stage is not None:
+            self.kept = now
+            publish(self.stage)
+        return is_there(self.folder.leave)
 
     def evaluated(self, report: Report) -> bool:
+        self.publish_checkpoints()
         append_line(self.folder.metrics, line(report))
         self._check_objective(report)
         self.tell(report)
-        return self.stop_asked or self.folder.stop.exists()
+        return self.stop_asked or is_there(self.folder.stop)
+
+    def publish_checkpoints(self) -> None:
+        """The run's own, and of the stage it is in, or came from."""
+        publish(self.folder.checkpoint)
+        if self.stage is not None:
+            publish(self.stage)
 
     def tell(self, report: Report) -> None:
         self.step = report.step
@@ -91,13 +111,14 @@ class Reporting:
 
 
 class Following(Reporter):
-    """Of the other workers of a group: they say nothing."""
+    """Of the other workers of a group: they say nothing. What the first one has made of a stage they read."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self.watchdog = watchdog
+    def __init__(self, watchdog: Watchdog, stages: Path) -> None:
+        self.watchdog, self.stages = watchdog, stages
 
     def staged(self, stage: StageReport) -> None:
         self.watchdog.beat()
+        refresh(self.stages / stage.address, without=())
 
     def progress(self, step: int, steps: int, losses: Mapping[str, Tensor]) -> None:
         self.watchdog.beat()

@@ -15,6 +15,7 @@ from pathlib import Path
 from guidedmix_core import RunConfig, fingerprint, open_data
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_atomic, write_json
 from orchestrator.results import TrialRecord, load_trial
+from orchestrator.storage import names_beside, publish, refresh
 from orchestrator.study import Objective
 
 RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
@@ -23,6 +24,8 @@ RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
 def find_finished(config: RunConfig, folder: StudyFolder, objective: Objective) -> TrialFolder | None:
     """The complete run of another study that is this run, on the data as it is now; the first by the study's name."""
     digest, place = fingerprint(config), folder.path.absolute()
+    for study in names_beside(place):
+        refresh(place.parent / study / "trials" / digest, without=())
     others = (path.parent for path in sorted(place.parent.glob(f"*/trials/{digest}/result.json")))
     finished = [TrialFolder(path) for path in others if path.parent.parent != place and is_whole(path, objective)]
     if not finished:
@@ -51,6 +54,7 @@ def take_over(found: TrialFolder, into: TrialFolder, objective: Objective) -> st
         if found.panels.exists():
             shutil.copytree(found.panels, into.panels, dirs_exist_ok=True)
         _link(found.checkpoint / "best.pt", into.checkpoint / "best.pt")
+        publish(into.path)
         made_by = read_json(found.trial).get("reused_from") or found.path.absolute().parent.parent.name
         write_json(into.trial, {**read_json(into.trial), "reused_from": made_by})
         result = read_json(found.result)

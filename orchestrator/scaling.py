@@ -23,7 +23,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from guidedmix_core import ConfigError, Preempted, RunConfig, Tree, build
 from orchestrator.failures import USUAL, Failures
-from orchestrator.folder import TrialFolder
+from orchestrator.folder import StudyFolder, TrialFolder
+from orchestrator.storage import is_there, refresh
 from orchestrator.study import Objective, Scaling
 from orchestrator.trial import OnReport, follow_trial, run_trial
 
@@ -87,7 +88,9 @@ class Task:
     """One run, in values that travel to any machine."""
 
     run: dict[str, Any]
-    folder: Path
+    study: Path | str
+    """Where every node finds the study: a folder, or a URI."""
+    fingerprint: str
     objective: Objective
     group: Group
     scratch: Path
@@ -99,7 +102,8 @@ class Task:
 
     def place(self) -> TrialFolder:
         """The folder that the driver has made. Elsewhere than beside it, whatever the run writes would be lost."""
-        folder = TrialFolder(self.folder)
+        folder = StudyFolder(self.study).trial(self.fingerprint)
+        refresh(folder.path, without=())
         if not folder.trial.exists():
             node = ray.util.get_node_ip_address()
             raise FileNotFoundError(f"{folder.path}: not there on node {node}; put the study where every node sees it")
@@ -130,7 +134,7 @@ def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) 
     A run that leaves returns. In a group the others wait for it: the process fails, and its successor finds the file.
     """
     folder = task.place()
-    if folder.leave.exists():
+    if is_there(folder.leave):
         return
     torch.set_num_threads(max(1, int(task.group.cpus)))
     is_over = folder.result.exists()
@@ -182,7 +186,7 @@ def _run_together(task: Task) -> None:
             num_workers=task.group.workers, use_gpu=task.group.gpus > 0, resources_per_worker=task.group.resources
         ),
         run_config=train.RunConfig(
-            name=task.folder.name,
+            name=task.fingerprint,
             storage_path=str(task.scratch),
             # Each halving of the micro-batch takes a new group, too. A node that is taken away is not counted.
             failure_config=train.FailureConfig(
@@ -193,12 +197,13 @@ def _run_together(task: Task) -> None:
             logging_config=train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
+    folder = task.place()
     with ThreadPoolExecutor(1) as aside:
         fit = aside.submit(trainer.fit)
         fit.add_done_callback(lambda _: relay.end.remote())
         while (report := ray.get(relay.next_report.remote())) is not None:
             tune.report(report)
-            relay.decide.remote(TrialFolder(task.folder).stop.exists())
+            relay.decide.remote(is_there(folder.stop))
         fit.result()
 
 
@@ -212,7 +217,7 @@ def _in_group(loop: dict[str, Any]) -> None:
         _make_run(task, partial(_report_to_relay, relay), spoiled=None)
     else:
         torch.set_num_threads(max(1, int(task.group.cpus)))
-        if not (folder := task.place()).leave.exists():
+        if not is_there((folder := task.place()).leave):
             follow_trial(task.config(), folder, device=task.group.device, failures=task.failures)
 
 

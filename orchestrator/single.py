@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprint, open_data
 from orchestrator.folder import StudyFolder, write_json
@@ -10,6 +11,7 @@ from orchestrator.listeners import Listener
 from orchestrator.preemption import on_sigterm
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial
+from orchestrator.storage import ask_for, take_back
 from orchestrator.study import Objective
 from orchestrator.summary import write_summary
 from orchestrator.trial import Progress, hand_out, run_trial
@@ -47,16 +49,16 @@ def train_one(
         def on_stage(stage: StageReport) -> None:
             _tell(folder, listeners, "trial_staged", load_trial(trial), stage)
 
-        trial.leave.unlink(missing_ok=True)
+        take_back(trial.leave)
         told = {"on_report": on_report, "on_stage": on_stage, "progress": progress}
         try:
-            with on_sigterm(trial.leave.touch):
+            with on_sigterm(partial(ask_for, trial.leave)):
                 record = run_trial(config, trial, objective, **told, device=device)
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")
         if record.failure and record.failure["reason"] == "request":
-            trial.result.unlink()
+            take_back(trial.result)
             raise ConfigError(record.failure["message"])
     return record
 

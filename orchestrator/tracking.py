@@ -20,6 +20,7 @@ from orchestrator.mlflow_registry import register
 from orchestrator.mlflow_store import shown
 from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
+from orchestrator.storage import home
 
 if TYPE_CHECKING:
     from orchestrator.study import Study
@@ -37,8 +38,13 @@ LAST_PAUSES = (1.0, 4.0)
 
 
 def tracker(uri: str | None, folder: StudyFolder) -> list[MlflowWindow]:
-    """The listener that `tracking.mlflow` asks for: none without a URI."""
-    return [] if uri is None else [MlflowWindow(uri, folder)]
+    """The listener that `tracking.mlflow` asks for: none without a URI.
+
+    A database needs a disk: a study in an object store has one made when somebody looks (`start_ui`).
+    """
+    if uri is None or ("{study}" in uri and home(folder.path) is not None):
+        return []
+    return [MlflowWindow(uri, folder)]
 
 
 class MlflowWindow(Listener):

@@ -31,12 +31,13 @@ from guidedmix_core import (
     train,
 )
 from orchestrator import halving
-from orchestrator.chains import stages_of
+from orchestrator.chains import stage_folders, stages_of
 from orchestrator.failures import USUAL, Failure, Failures, classify
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
+from orchestrator.storage import publish, refresh
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -90,6 +91,7 @@ def run_trial(
         raise ConfigError(
             f"{folder.path}: holds another run (fingerprint {found}); choose another folder, or remove it"
         )
+    refresh(folder.path, without=())
     with folder.running():
         if not folder.result.exists():
             if folder.leave.exists():
@@ -97,7 +99,11 @@ def run_trial(
             if not folder.trial.exists():
                 hand_out(folder, config)
             reporter = Reporting(folder, objective, on_report, on_stage, progress)
-            write_json(folder.result, _run(config, folder, reporter, device, failures))
+            try:
+                write_json(folder.result, _run(config, folder, reporter, device, failures))
+            except Preempted:
+                reporter.publish_checkpoints()
+                raise
         _tidy(folder)
     return load_trial(folder)
 
@@ -106,13 +112,20 @@ def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto"
     """What the other ranks of a trial do: the same run, without a word. It raises what the run raises.
 
     Of a run that hangs each tells where it is; the first one ends it."""
+    refresh(folder.path, without=())
     if folder.result.exists():
         return
     used = halving.trained_as(config, folder)
     place = folder.path / f"traceback-{dist.get_rank()}.txt"
     with Watchdog(failures.hang_minutes, partial(write_tracebacks, place)) as watchdog:
         try:
-            train(used, Following(watchdog), Checkpoints(folder.checkpoint), device=device, stages=folder.stages)
+            train(
+                used,
+                Following(watchdog, folder.stages),
+                Checkpoints(folder.checkpoint),
+                device=device,
+                stages=folder.stages,
+            )
         except Exception as error:
             if classify(error).reason == "oom":
                 halving.halve(config, folder, failures.halvings)
@@ -200,6 +213,8 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
 
 def _note_data(config: RunConfig, folder: TrialFolder) -> None:
     data = open_data(config)
+    for stage in stage_folders(config, data, folder):
+        refresh(stage, without=())
     write_json(folder.environment, {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped})
 
 
@@ -270,6 +285,7 @@ def _tidy(folder: TrialFolder) -> None:
     """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
     if read_json(folder.result)["state"] == "stopped":
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
+        publish(folder.checkpoint)
     for leftover in folder.checkpoint.glob("*.part"):
         leftover.unlink()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from orchestrator.folder import StudyFolder
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -19,8 +21,14 @@ Changes = Annotated[
     typer.Argument(metavar="[PATH=VALUE]...", help="Changes, such as `method.mix.lambda_max=0.3`.", show_default=False),
 ]
 StudyDir = Annotated[
-    Path | None, typer.Option("--study", help="The study's folder. Default: studies/NAME.", show_default=False)
+    str | None,
+    typer.Option(
+        "--study",
+        help="The study's folder, or a URI such as s3://BUCKET/studies/NAME. Default: studies/NAME.",
+        show_default=False,
+    ),
 ]
+Studied = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder, or its URI.")]
 Seeds = Annotated[
     str | None,
     typer.Option(
@@ -31,6 +39,17 @@ Seeds = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
+
+
+def study_folder(where: str) -> StudyFolder:
+    """Of a study that was made before, to be read. ConfigError if there is none."""
+    from orchestrator.folder import StudyFolder
+    from orchestrator.storage import refresh
+
+    folder = StudyFolder(where)
+    refresh(folder.path)
+    folder.request()
+    return folder
 
 
 def default_name(verb: str, file: str) -> str:

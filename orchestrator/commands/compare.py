@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import console
+from orchestrator.commands import console, study_folder
 
 if TYPE_CHECKING:
     from orchestrator.standings import Entry
@@ -20,7 +20,8 @@ FOREIGN = "mlflow:"
 
 def compare(
     studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY...", help="Folders of studies, and `mlflow:EXPERIMENT` of any tool.")
+        list[str],
+        typer.Argument(metavar="STUDY...", help="Folders of studies, their URIs, and `mlflow:EXPERIMENT` of any tool."),
     ],
     metric: Annotated[
         str | None, typer.Option(help="Of the last evaluation. Default: the studies' objective.", show_default=False)
@@ -63,13 +64,12 @@ def compare(
 def _read(names: list[str], metric: str | None, mlflow: str | None, ignored: list[str]) -> tuple[str, list[Entry]]:
     """The metric, and the entries in the order they were asked for. ConfigError says what can't be compared."""
     from guidedmix_core import ConfigError
-    from orchestrator.folder import StudyFolder
     from orchestrator.foreign import entry_of
     from orchestrator.standings import metric_of, read_entry
 
     if len(set(names)) < 2:
         raise ConfigError(f"compare {' '.join(names)}: one study; give two or more (one is shown by guidedmix report)")
-    folders = {name: StudyFolder(Path(name)) for name in names if not name.startswith(FOREIGN)}
+    folders = {name: study_folder(name) for name in names if not name.startswith(FOREIGN)}
     metrics = {metric_of(folder): name for name, folder in folders.items()}
     if metric is None and len(metrics) != 1:
         found = "; ".join(f"{name} by {each}" for each, name in metrics.items()) or "MLflow does not say by which"

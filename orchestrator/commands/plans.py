@@ -26,9 +26,9 @@ def plan(
     file: Annotated[str, typer.Argument(help="An ablation or a search: `ablation/demo`, or a YAML file.")],
     changes: Changes = None,
     study: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--study", help="The study's folder. Default: as `ablate` and `tune` have it.", show_default=False
+            "--study", help="Its folder, or a URI. Default: as `ablate` and `tune` have it.", show_default=False
         ),
     ] = None,
     probe: Annotated[
@@ -98,11 +98,12 @@ def _refuse(problems: list[str]) -> None:
         raise typer.Exit(OVER_BUDGET)
 
 
-def _study(file: str, changes: list[str], study: Path | None, seeds: str | None) -> tuple[Study, Tree, StudyFolder]:
+def _study(file: str, changes: list[str], study: str | None, seeds: str | None) -> tuple[Study, Tree, StudyFolder]:
     from guidedmix_core import ConfigError
     from orchestrator.ablation import AblationStudy
     from orchestrator.checking import study_model
     from orchestrator.folder import StudyFolder
+    from orchestrator.storage import HEAVY, refresh
     from orchestrator.study import load_study
 
     model = study_model(file)
@@ -112,7 +113,9 @@ def _study(file: str, changes: list[str], study: Path | None, seeds: str | None)
             raise ConfigError(f"--seeds {seeds}: a search has no blocks; give search.trials=N")
         request = request.with_more_blocks(more_blocks(seeds))
     name = default_name("ablate" if model is AblationStudy else "tune", file)
-    return request, base, StudyFolder(study or Path("studies") / name)
+    folder = StudyFolder(study or f"studies/{name}")
+    refresh(folder.path.parent, without=(*HEAVY, "panels", "report"))  # what studies beside have finished counts, too
+    return request, base, folder
 
 
 def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:

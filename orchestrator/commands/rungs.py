@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import console
+from orchestrator.commands import console, study_folder
 
 WIDTH = 100
 """What the widest table needs; a narrower terminal breaks its lines."""
 
 
 def rungs(
-    study: Annotated[Path, typer.Argument(help="The folder of a search or an ablation.")],
+    study: Annotated[str, typer.Argument(help="The folder of a search or an ablation, or its URI.")],
     first_rung: Annotated[
         float | None,
         typer.Option(
@@ -33,12 +32,11 @@ def rungs(
     stopped, from the curves of complete runs. Of an ablation, a curve is the mean of a cell over its blocks."""
     from guidedmix_core import Tree, build
     from orchestrator import rungs_table as shown
-    from orchestrator.folder import StudyFolder
     from orchestrator.rungs import agreements, replay, replays
     from orchestrator.stored_curves import stored_curves
     from orchestrator.study import SchedulerSettings
 
-    folder = StudyFolder(study)
+    folder = study_folder(study)
     own = folder.request().get("scheduler", {})
     given = {"first_rung": first_rung, "eta": eta}
     settings = {key: own[key] for key in given if own.get("name") == "asha"}

@@ -16,12 +16,14 @@ from orchestrator.commands import (
     Changes,
     Device,
     Seeds,
+    Studied,
     StudyDir,
     console,
     default_name,
     errors,
     more_blocks,
     print_next,
+    study_folder,
 )
 from orchestrator.commands.plans import keep_budget
 
@@ -67,7 +69,7 @@ def tune(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
 
-    folder = StudyFolder(study or Path("studies") / default_name("tune", file))
+    folder = StudyFolder(study or f"studies/{default_name('tune', file)}")
     _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
     _print_search(folder)
     _exit_by_outcome(folder)
@@ -77,8 +79,8 @@ def ablate(
     file: Annotated[str, typer.Argument(help="An ablation: `ablation/demo`, or a YAML file.")],
     changes: Changes = None,
     study: Annotated[
-        Path | None,
-        typer.Option("--study", help="The study's folder. Default: studies/ablation-NAME.", show_default=False),
+        str | None,
+        typer.Option("--study", help="Its folder, or a URI. Default: studies/ablation-NAME.", show_default=False),
     ] = None,
     executor: Executor = "ray_tune",
     device: WorkerDevice = "auto",
@@ -99,7 +101,7 @@ def ablate(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
-    folder = StudyFolder(study or Path("studies") / default_name("ablate", file))
+    folder = StudyFolder(study or f"studies/{default_name('ablate', file)}")
     request, base = load_study(file, changes or [], AblationStudy)
     if seeds is not None:
         request = request.with_more_blocks(more_blocks(seeds))
@@ -122,47 +124,47 @@ def train(
     from orchestrator.console import RunConsole
     from orchestrator.folder import StudyFolder
     from orchestrator.single import train_one
+    from orchestrator.storage import shown
     from orchestrator.tracking import tracker
 
     tree = override(read_run(base), parse_changes(changes or []), "command line")
     config = build(tree)
-    folder = StudyFolder(study or Path("studies") / f"{default_name('train', base)}-{fingerprint(config)[:8]}")
-    shown, windows = RunConsole(console), tracker(mlflow or None, folder)
+    folder = StudyFolder(study or f"studies/{default_name('train', base)}-{fingerprint(config)[:8]}")
+    live, windows = RunConsole(console), tracker(mlflow or None, folder)
     with _reported(folder, windows):
-        record = train_one(config, base, folder, [*windows, shown], shown.progress, device)
+        record = train_one(config, base, folder, [*windows, live], live.progress, device)
     if record.failure:
         errors.print(Text(f"failed ({record.failure['reason']}): {record.failure['message']}"), soft_wrap=True)
         trial = folder.trial(record.fingerprint)
-        errors.print(Text(f"traceback: {trial.traceback}; remove {trial.path} to run it again"), soft_wrap=True)
+        place = shown(trial.path)
+        errors.print(Text(f"traceback: {shown(trial.traceback)}; remove {place} to run it again"), soft_wrap=True)
         raise typer.Exit(1)
-    checkpoint = folder.trial(record.fingerprint).checkpoint / "best.pt"
+    checkpoint = shown(folder.trial(record.fingerprint).checkpoint / "best.pt")
     print_next(
         {
-            "report": str(folder.report),
+            "report": shown(folder.report),
             "checkpoint": str(checkpoint),
-            "look": f"guidedmix ui {folder.path}",
+            "look": f"guidedmix ui {folder.place}",
             "predict": f"guidedmix predict {checkpoint} IMAGES -o DIR",
         }
     )
 
 
-def report(study: Annotated[Path, typer.Argument(help="A study's folder.")]) -> None:
+def report(study: Studied) -> None:
     """Write the report anew, from the study's folder alone; also while the study runs.
 
     report.html, and in `report/` raw numbers as CSV; of an ablation also Markdown, a LaTeX table, and figures as SVG
     and PDF.
     """
-    from orchestrator.folder import StudyFolder
     from orchestrator.report import write_report
+    from orchestrator.storage import shown
 
-    folder = StudyFolder(study)
-    folder.request()
-    for path in write_report(folder):
-        console.print(Text(str(path)), soft_wrap=True)
+    for path in write_report(study_folder(study)):
+        console.print(Text(shown(path)), soft_wrap=True)
 
 
 def register(
-    study: Annotated[Path, typer.Argument(help="The folder of a search, or of a single run.")],
+    study: Annotated[str, typer.Argument(help="Of a search, or of a single run: the folder, or its URI.")],
     name: Annotated[
         str | None, typer.Option(help="Of the model in the registry. Default: the study's name.", show_default=False)
     ] = None,
@@ -170,21 +172,20 @@ def register(
     """Put a study's best checkpoint into MLflow's model registry, with its metrics and data. Once: the same checkpoint
     keeps its version."""
     from orchestrator import tracking
-    from orchestrator.folder import StudyFolder
 
-    folder = StudyFolder(study)
+    folder = study_folder(study)
     version = tracking.register(folder, name or folder.name)
     console.print(Text(f"{name or folder.name}, version {version}"), soft_wrap=True)
 
 
 def ui(
-    study: Annotated[Path, typer.Argument(help="A study's folder.")],
+    study: Studied,
     port: Annotated[int, typer.Option(help="Of the local server.")] = 5000,
 ) -> None:
     """Open MLflow's UI on a study; runs until interrupted."""
     from orchestrator.tracking import start_ui
 
-    start_ui(study, port)
+    start_ui(study_folder(study), port)
 
 
 def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str, retry_failed: bool) -> None:
@@ -208,10 +209,10 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.path}.", soft_wrap=True)
+        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.place}.", soft_wrap=True)
         raise typer.Exit(130) from None
     except Preempted:
-        said = f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.path}."
+        said = f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.place}."
         errors.print(said, soft_wrap=True)
         raise typer.Exit(143) from None
     write_report(folder)
@@ -275,9 +276,11 @@ def _print_adjusted(records: Iterable[TrialRecord]) -> None:
 
 
 def _where_to_look(folder: StudyFolder) -> dict[str, str]:
+    from orchestrator.storage import home, shown
+
     is_tracked = any(trial.mlflow.exists() for trial in folder.trials())
-    ui = {"MLflow": f"guidedmix ui {folder.path}"} if is_tracked else {}
-    return {"report": str(folder.report), **ui}
+    ui = {"MLflow": f"guidedmix ui {folder.place}"} if is_tracked or home(folder.path) else {}
+    return {"report": shown(folder.report), **ui}
 
 
 def _exit_by_outcome(folder: StudyFolder) -> None:

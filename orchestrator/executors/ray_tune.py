@@ -32,6 +32,7 @@ from orchestrator.proposals import Job
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.results import TrialRecord, load_trial
 from orchestrator.scaling import Group, Task, at_once, group_of, run_task
+from orchestrator.storage import ask_for, home, refresh
 from orchestrator.study import Study
 from orchestrator.trial import lose_trial
 
@@ -77,10 +78,11 @@ def run(
 
 
 def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
-    trials, objective, failures = driver.folder.path.resolve() / "trials", driver.objective, driver.study.failures
+    place, objective, failures = driver.folder.path.resolve(), driver.objective, driver.study.failures
+    study = home(place) or place
 
     def trial(proposal: dict[str, Any]) -> None:
-        run_task(Task(proposal["run"], trials / proposal["fingerprint"], objective, group, scratch, failures))
+        run_task(Task(proposal["run"], study, proposal["fingerprint"], objective, group, scratch, failures))
 
     is_alone = group.workers == 1
     tuner = tune.Tuner(
@@ -167,7 +169,7 @@ class _Events(tune.Callback):
         with _through_tune():
             job = self._job(trial)
             if self._driver.reported(job, result["step"], result["metrics"]):
-                job.folder.stop.touch()
+                ask_for(job.folder.stop)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         with _through_tune():
@@ -203,6 +205,7 @@ class _Silence(TrialProgressCallback):
 
 def _visible_record(job: Job) -> TrialRecord:
     """A shared file system may show the record a while after another node wrote it."""
+    refresh(job.folder.path)
     deadline = time.monotonic() + PATIENCE
     while not job.folder.result.exists():
         if time.monotonic() > deadline:
@@ -216,7 +219,7 @@ def _visible_record(job: Job) -> TrialRecord:
 
 @contextmanager
 def _scratch(folder: StudyFolder) -> Iterator[Path]:
-    """Beside the study, because every node sees it."""
+    """Beside the study, because every node sees it; a study in a store needs no such place."""
     path = folder.path.resolve() / ".ray"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()

@@ -1,0 +1,204 @@
+"""A local folder and the folder of an object store that it copies: what is put, what is fetched, what is deleted.
+
+Objects are put whole and never renamed. A file has one writer at a time: a process takes no news of what it has
+published itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from guidedmix_core import ConfigError
+
+log = logging.getLogger(__name__)
+
+GROWING = "journal.jsonl"
+"""Grows by thousands of lines, so it is stored in parts of this many bytes; only the last one is ever put again."""
+PART = 2**16
+OF_A_PROCESS = (".lease", ".lock", ".ray", "mlflow.db", "mlflow-artifacts", "optuna.journal")
+"""Files and folders that can be made again from the others, or say something about a process only."""
+PATIENCE = 600.0
+"""Seconds for which a store may answer errors before a process gives up."""
+LONGEST_PAUSE = 20.0
+PERMANENT = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError)
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+Stamp = tuple[int, int]
+Answer = TypeVar("Answer")
+
+
+class Copy:
+    """A local folder and the folder of a store that it copies. Keys are relative to both."""
+
+    def __init__(self, uri: str, root: Path) -> None:
+        self.uri, self.root = uri.rstrip("/"), root
+        self.files, base = _file_system(self.uri)
+        self.base = base.rstrip("/")
+        self.equal: dict[str, Stamp] = {}
+        """Of each file that is as the store has it: when it was changed here, and its size."""
+        self.versions: dict[str, Any] = {}
+        """The store's, of each of them that another process has published."""
+
+    def publish(self, path: Path) -> None:
+        """What lies at the path is in the store when this returns; what is gone there is gone in the store."""
+        key = self.key(path)
+        found = {self.key(file): file for file in _own_files(path)}
+        for name, file in found.items():
+            if self.equal.get(name) != (stamp := _stamp(file)):
+                self._put(name, file)
+                self.equal[name] = stamp
+                self.versions.pop(name, None)
+        for name in [name for name in self.equal if _is_in(name, key) and name not in found]:
+            self.ask(lambda name=name: self.files.rm_file(self.object(name)))
+            self._forget(name)
+
+    def refresh(self, path: Path, without: Collection[str] = ()) -> None:
+        """What others have published at the path lies here; folders of these names are left out."""
+        key = self.key(path)
+        while True:
+            found = self._listed(key, without)
+            is_own = self.equal.keys() - self.versions.keys()
+            new = [name for name, version in found.items() if self.versions.get(name) != version and name not in is_own]
+            try:
+                self._get(new)
+                break
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+        for name in new:
+            self.equal[name], self.versions[name] = _stamp(self.path(name)), found[name]
+        known = [name for name in self.versions if _is_in(name, key) and not _is_left_out(name, without)]
+        for name in known:
+            if name not in found:
+                self.path(name).unlink(missing_ok=True)
+                self._forget(name)
+
+    def is_there(self, path: Path) -> bool:
+        return self.ask(lambda: self.files.exists(self.object(self.key(path))))
+
+    def names(self, path: Path) -> list[str]:
+        """What the store has in a folder, without what is deeper in it."""
+        try:
+            found = self.ask(lambda: self.files.ls(self.object(self.key(path)), detail=False))
+        except FileNotFoundError:
+            return []
+        return sorted(PurePosixPath(name).name for name in found)
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """The one place where a store is asked again: until it answers, or PATIENCE is over."""
+        pause, deadline = 0.5, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return question()
+            except PERMANENT:
+                raise
+            except Exception as error:  # botocore's, aiohttp's and gcsfs' have no class in common
+                if time.monotonic() + pause > deadline:
+                    raise OSError(f"{self.uri}: no answer for {PATIENCE:.0f} s: {error}") from error
+                log.warning("%s: %s; trying again in %.1f s", self.uri, error, pause)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def key(self, path: Path) -> str:
+        return path.absolute().relative_to(self.root).as_posix()
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def object(self, key: str) -> str:
+        return f"{self.base}/{key}"
+
+    def _put(self, key: str, file: Path) -> None:
+        if file.name != GROWING:
+            self.ask(lambda: self.files.put_file(str(file), self.object(key)))
+            return
+        with file.open("rb") as content:
+            published = self.equal.get(key, (0, 0))[1]
+            content.seek(published // PART * PART)
+            number = published // PART
+            while part := content.read(PART):
+                name, whole = self.object(f"{key}/{number:06}"), part
+                self.ask(lambda name=name, whole=whole: self.files.pipe_file(name, whole))
+                number += 1
+
+    def _forget(self, key: str) -> None:
+        self.equal.pop(key, None)
+        self.versions.pop(key, None)
+
+    def _listed(self, key: str, without: Collection[str]) -> dict[str, Any]:
+        """The version of each object; of a file in parts, the versions of all parts."""
+        listed = self.ask(lambda: self.files.find(self.object(key), detail=True))
+        found: dict[str, Any] = {}
+        for name, facts in sorted(listed.items()):
+            own = name[len(self.base) + 1 :]
+            if _is_left_out(own, (*without, *OF_A_PROCESS)):
+                continue
+            version = facts.get("ETag") or facts.get("etag") or facts.get("md5Hash") or facts["mtime"]
+            parent, _, part = own.rpartition("/")
+            if parent.endswith(GROWING):
+                found[parent] = (*found.get(parent, ()), (part, version))
+            else:
+                found[own] = version
+        return found
+
+    def _get(self, keys: list[str]) -> None:
+        """Whole or not at all: another thread may be reading the file."""
+        simple = [key for key in keys if PurePosixPath(key).name != GROWING]
+        parts = {key: self.path(f"{key}.part") for key in simple}
+        for part in parts.values():
+            part.parent.mkdir(parents=True, exist_ok=True)
+        if simple:
+            self.ask(lambda: self.files.get([self.object(key) for key in simple], [str(parts[key]) for key in simple]))
+        for key, part in parts.items():
+            os.replace(part, self.path(key))
+        for key in set(keys) - set(simple):
+            pieces = self.ask(lambda key=key: self.files.cat(self.files.find(self.object(key))))
+            self.path(key).parent.mkdir(parents=True, exist_ok=True)
+            whole = b"".join(pieces[name] for name in sorted(pieces))
+            self.path(key).write_bytes(whole[: whole.rfind(b"\n") + 1])  # who put it may have died between two parts
+
+
+def _file_system(uri: str) -> tuple[Any, str]:
+    import fsspec
+
+    protocol = uri.partition("://")[0]
+    # Asking again is ours; and a list of an hour ago is of no use.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol in ("s3", "s3a"):
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
+    try:
+        files, base = fsspec.core.url_to_fs(uri, **options)
+    except ImportError as error:
+        if (extra := EXTRAS.get(protocol)) is None:
+            raise ConfigError(f"{uri}: {error}") from None
+        raise ConfigError(f"{uri}: {error}; pip install 'guidedmix-orchestrator[{extra}]'") from None
+    except ValueError as error:
+        raise ConfigError(f"{uri}: {error}; expected a folder, or s3://… or gs://…") from None
+    if hasattr(files, "retries"):
+        files.retries = 1
+    return files, base
+
+
+def _own_files(path: Path) -> Iterator[Path]:
+    found = path.rglob("*") if path.is_dir() else [path]
+    for file in found:
+        is_own = any(part in OF_A_PROCESS for part in file.parts) or file.name.startswith("mlflow.db")
+        if not is_own and file.suffix != ".part" and file.is_file():
+            yield file
+
+
+def _stamp(file: Path) -> Stamp:
+    facts = file.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+def _is_in(name: str, key: str) -> bool:
+    return key == "." or name == key or name.startswith(f"{key}/")
+
+
+def _is_left_out(name: str, without: Collection[str]) -> bool:
+    return any(part in without for part in PurePosixPath(name).parts)

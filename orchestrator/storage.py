@@ -1,0 +1,118 @@
+"""Studies in an object store: each process works on a copy of the study's folder, and keeps it equal to the store.
+
+All code reads and writes files of the copy, in a temporary folder of this process. Two calls keep that honest:
+
+    publish(path)   what lies at the path is in the store when this returns; what is gone there is gone in the store
+    refresh(path)   what others have published at the path lies here
+
+Of a path that is in no copy both do nothing: a folder that all nodes see needs neither.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from guidedmix_core import ConfigError
+from orchestrator.object_store import Copy
+
+HEAVY = ("checkpoint", "stages")
+"""Folders that only who goes on with a run needs."""
+
+_copies: dict[str, Copy] = {}
+"""By the URI of the folder above the studies."""
+
+
+def is_uri(where: str) -> bool:
+    return "://" in where
+
+
+def open_copy(uri: str) -> Path:
+    """Where a study's folder `s3://bucket/studies/NAME` is copied to in this process; nothing is fetched yet.
+
+    The folder above it, with the studies beside and the stages they share, has one copy. ConfigError if it can't be
+    reached, or if the URI has no folder above the study.
+    """
+    if uri.startswith("file://"):
+        return Path(uri.removeprefix("file://"))
+    above, _, name = uri.rstrip("/").rpartition("/")
+    if not name or above.endswith((":", ":/")) or ".." in uri:
+        raise ConfigError(f"{uri}: expected a study's folder in a bucket, such as s3://bucket/studies/NAME")
+    if above not in _copies:
+        root = Path(tempfile.mkdtemp(prefix="guidedmix-")).resolve()
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        _copies[above] = _reached(above, root)
+    return _copies[above].root / name
+
+
+def copy_of(path: Path) -> Copy | None:
+    """The copy that the path lies in."""
+    if not _copies:
+        return None
+    place = path.absolute()
+    return next((copy for copy in _copies.values() if place.is_relative_to(copy.root)), None)
+
+
+def stay_here(path: Path) -> None:
+    """What this process writes there from now on is nobody else's."""
+    _copies.pop(next(uri for uri, copy in _copies.items() if copy is copy_of(path)))
+
+
+def names_beside(path: Path) -> list[str]:
+    """Of the studies that the store has beside this one; none if it is in no copy: they lie there."""
+    copy = copy_of(path)
+    return [] if copy is None else [name for name in copy.names(path.parent) if name not in (path.name, "stages")]
+
+
+def publish(path: Path) -> None:
+    """What lies at the path, a file or a folder, is where every node sees it."""
+    if (copy := copy_of(path)) is not None:
+        copy.publish(path)
+
+
+def refresh(path: Path, without: Collection[str] = HEAVY) -> None:
+    """What every node sees lies at the path; folders of these names are left out."""
+    if (copy := copy_of(path)) is not None:
+        copy.refresh(path, without)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file exists, here or where another node has put it."""
+    return path.exists() if (copy := copy_of(path)) is None else copy.is_there(path)
+
+
+def ask_for(path: Path) -> None:
+    """Put an empty file there, for another process to find."""
+    path.touch()
+    publish(path)
+
+
+def take_back(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    publish(path)
+
+
+def shown(path: Path) -> str:
+    """As the user named it: the URI of what lies in a copy."""
+    return str(path) if (copy := copy_of(path)) is None else f"{copy.uri}/{copy.key(path)}"
+
+
+def home(path: Path) -> str | None:
+    """What another node needs to open a study's folder: its URI; None if all nodes see the path itself."""
+    return None if copy_of(path) is None else shown(path)
+
+
+def _reached(uri: str, root: Path) -> Copy:
+    copy = Copy(uri, root)
+    try:
+        copy.files.ls(copy.base)
+    except FileNotFoundError as error:  # an empty folder is none; a bucket must be there
+        if "bucket does not exist" in str(error):
+            raise ConfigError(f"{uri}: {error}") from None
+    except Exception as error:
+        cure = "check the address, and that the credentials are where its library looks for them (AWS_…, GOOGLE_…)"
+        raise ConfigError(f"{uri}: can't be reached: {error}; {cure}") from error
+    return copy

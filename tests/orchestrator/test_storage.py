@@ -1,0 +1,262 @@
+"""Studies in an object store: a real S3 server, the real client."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guidedmix_core import ConfigError, Tree, build
+from orchestrator import lease, object_store, storage
+from orchestrator.executors.inline import run
+from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
+from orchestrator.object_store import PART, Copy
+from orchestrator.results import load_trials
+from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
+from orchestrator.study import SearchStudy
+from tests.runs import small_tree
+from tests.s3 import bucket, objects, s3_server
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of botocore
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with s3_server() as uri:
+        yield uri
+
+
+@pytest.fixture
+def studies(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A folder for studies that nobody else uses."""
+    yield f"{server}/{request.node.name}"
+    another_process()
+
+
+def another_process() -> None:
+    """Nothing that this process has known of any store is known any more."""
+    storage._copies.clear()
+
+
+def test_what_is_written_is_in_the_store_when_the_call_returns(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_json(folder.path / "a.json", {"x": 1})
+    append_line(folder.path / "b.jsonl", {"y": 2})
+    assert objects(studies) == {"mine/a.json": b'{\n  "x": 1\n}\n', "mine/b.jsonl": b'{"y": 2}\n'}
+
+
+def test_another_process_reads_what_was_published_and_its_changes_come_back(studies: str) -> None:
+    here = StudyFolder(f"{studies}/mine")
+    write_json(here.path / "a.json", 1)
+    known = dict(storage._copies)
+    another_process()
+    there = StudyFolder(f"{studies}/mine")
+    assert there.path != here.path
+    refresh(there.path)
+    write_json(there.path / "b.json", 2)
+    write_json(there.path / "a.json", 3)
+    (there.path / "sub").mkdir()
+    ask_for(there.path / "sub" / "stop")
+    storage._copies.clear()
+    storage._copies.update(known)
+    refresh(here.path)
+    assert read_json(here.path / "b.json") == 2
+    assert is_there(here.path / "sub" / "stop")
+    assert read_json(here.path / "a.json") == 1, "a file has one writer: what this process published stays here"
+
+
+def test_what_is_gone_is_gone_everywhere(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_json(folder.path / "a.json", 1)
+    ask_for(folder.path / "stop")
+    assert is_there(folder.path / "stop")
+    take_back(folder.path / "stop")
+    assert not is_there(folder.path / "stop")
+    (folder.path / "a.json").unlink()
+    publish(folder.path)
+    assert objects(studies) == {}
+
+
+def test_what_another_process_took_away_goes_here_too(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    bucket().pipe_file(f"{studies}/mine/a.json", b"1")
+    refresh(folder.path)
+    assert read_json(folder.path / "a.json") == 1
+    bucket().rm_file(f"{studies}/mine/a.json")
+    refresh(folder.path)
+    assert not (folder.path / "a.json").exists()
+
+
+def test_heavy_folders_come_only_when_they_are_asked_for(studies: str) -> None:
+    bucket().pipe_file(f"{studies}/mine/trials/f/checkpoint/last.pt", b"1")
+    folder = StudyFolder(f"{studies}/mine")
+    refresh(folder.path)
+    assert not folder.path.exists()
+    publish(folder.path)
+    assert list(objects(studies)) == ["mine/trials/f/checkpoint/last.pt"], "what is left out here is not deleted there"
+    refresh(folder.path, without=())
+    assert folder.trial("f").checkpoint.joinpath("last.pt").read_bytes() == b"1"
+
+
+def test_a_journal_grows_by_parts_and_only_the_last_one_is_put_again(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "PART", 64)
+    folder = StudyFolder(f"{studies}/mine")
+    folder.path.mkdir()
+    for i in range(20):
+        folder.append({"event": "asked", "number": i})
+    found = objects(studies)
+    assert len(found) > 10
+    assert all(len(part) == 64 for part in list(found.values())[:-1])
+    for part in bucket().find(studies)[:-1]:
+        bucket().pipe_file(part, b"")  # who puts it again would mend it
+    folder.append({"event": "asked", "number": 20})
+    assert [name for name, part in objects(studies).items() if not part] == list(found)[:-1]
+    for name, part in list(found.items())[:-1]:
+        bucket().pipe_file(f"{studies}/{name}", part)
+    another_process()
+    folder = StudyFolder(f"{studies}/mine")
+    refresh(folder.path)
+    folder.append({"event": "asked", "number": 21})
+    assert [event["number"] for event in folder.events()] == list(range(22))
+    assert b"".join(objects(studies).values()) == folder.journal.read_bytes()
+
+
+def test_a_line_of_which_only_the_first_part_was_put_is_left_out(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "PART", 64)
+    whole = b'{"number": 0}\n' * 6
+    for i, part in enumerate((whole[:64], whole[64:80])):  # the last line is torn
+        bucket().pipe_file(f"{studies}/mine/journal.jsonl/{i:06}", part)
+    folder = StudyFolder(f"{studies}/mine")
+    refresh(folder.path)
+    append_line(folder.journal, {"number": 1})
+    assert [line["number"] for line in read_lines(folder.journal)] == [0, 0, 0, 0, 0, 1]
+    assert b"".join(objects(studies).values()) == folder.journal.read_bytes()
+    assert PART == 2**16
+
+
+def test_a_store_that_answers_errors_for_a_while_is_asked_again(
+    studies: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    copy = storage.copy_of(folder.path)
+    assert copy is not None
+    errors = iter([OSError("503 Slow Down"), ConnectionError("reset")])
+    put = copy.files.put_file
+
+    def unsure(*what: Any) -> None:
+        for error in errors:
+            raise error
+        put(*what)
+
+    monkeypatch.setattr(copy.files, "put_file", unsure)
+    monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)
+    write_json(folder.path / "a.json", 1)
+    assert objects(studies) == {"mine/a.json": b"1\n"}
+    assert "503 Slow Down; trying again in 0.5 s" in caplog.text
+
+
+def test_a_store_that_stays_away_ends_the_wait_with_its_last_word(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    copy = storage.copy_of(folder.path)
+    assert copy is not None
+    monkeypatch.setattr(object_store, "PATIENCE", 0.0)
+    monkeypatch.setattr(copy, "_put", lambda *what: copy.ask(fail))
+    with pytest.raises(OSError, match="no answer for 0 s: 503"):
+        write_json(folder.path / "a.json", 1)
+
+
+def fail() -> None:
+    raise ConnectionError("503")
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("s3://no-such-bucket/studies/mine", "bucket does not exist"),
+        ("s3://mine", "expected a study's folder in a bucket"),
+        ("s3://bucket/../x/mine", "expected a study's folder in a bucket"),
+        ("nope://bucket/studies/mine", "expected a folder, or s3://"),
+    ],
+)
+def test_a_uri_that_can_not_be_one_says_why(server: str, uri: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        StudyFolder(uri)
+
+
+def test_a_file_uri_is_the_folder_itself(tmp_path: Path) -> None:
+    assert open_copy(f"file://{tmp_path}/mine") == tmp_path / "mine"
+    assert storage.copy_of(tmp_path / "mine") is None
+
+
+def test_one_process_at_a_time_runs_a_study(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "WATCH", 2.0)
+    folder = StudyFolder(f"{studies}/mine")
+    with folder.running():
+        with pytest.raises(ConfigError, match=r"s3://.*mine: is being run by process \d+ on"), folder.running():
+            pass
+        folder.append({"event": "study_started"})
+    assert list(objects(studies)) == ["mine/journal.jsonl/000000"], "the lease is given back"
+
+
+def test_a_study_whose_holder_died_is_taken_over_and_the_dead_one_may_not_write(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WATCH", 1.0)
+    monkeypatch.setattr(lease, "SETTLED", 0.1)
+    monkeypatch.setattr(lease, "BEAT", 4.0)
+    dead = StudyFolder(f"{studies}/mine")
+    holder = dead.running()
+    holder.__enter__()  # its beats are 4 s apart: for a watch of 1 s it is dead
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    with StudyFolder(f"{studies}/mine").running():
+        assert dead._lease is not None
+        while dead._lease._lost is None:
+            time.sleep(0.1)
+        with pytest.raises(ConfigError, match="was taken over by process"):
+            dead.append({"event": "asked"})
+    holder.__exit__(None, None, None)
+
+
+SEARCH: dict[str, Any] = {
+    "base": "small",
+    "parameters": {"train.steps": {"choice": [4, 6]}},  # the stage before them is the same
+    "search": {"sampler": "grid", "trials": 2},
+    "scheduler": {"name": "none"},
+}
+
+
+def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -> None:
+    search, base = build(Tree(SEARCH, {}), SearchStudy), small_tree({"stages": [{"method": "supervised", "steps": 2}]})
+    first = StudyFolder(f"{studies}/mine")
+    request = build(Tree({**SEARCH, "search": {"sampler": "grid", "trials": 1}}, {}), SearchStudy)
+    run(request, base, first)
+    another_process()
+    second = StudyFolder(f"{studies}/mine")
+    run(search, base, second)
+    assert [record.state for record in load_trials(second)] == ["complete", "complete"]
+    events = [event["event"] for event in second.events()]
+    assert events.count("trial_started") == 2
+    results = [text for name, text in objects(f"{studies}/mine").items() if name.endswith("result.json")]
+    assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
+    states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
+    assert sorted(states) == ["reused", "trained"]
+
+
+def test_nothing_of_a_process_goes_to_the_store(studies: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    folder = StudyFolder(f"{studies}/mine")
+    run(build(Tree(SEARCH, {}), SearchStudy), small_tree(), folder)
+    names = objects(studies)
+    assert [name for name in names if name.endswith((".part", ".lock", ".lease")) or "optuna" in name] == []
+    assert {Path(name).name for name in names} >= {"study.yaml", "summary.json", "last.pt", "best.pt", "counts.npz"}
+    assert isinstance(storage.copy_of(folder.path), Copy)
