@@ -64,8 +64,8 @@ def submission(
     verb: str, file: str, words: Sequence[str], study: str | None, usual: str, cluster: Cluster
 ) -> Submission:
     """`study`: as it is asked for; `usual`: its name otherwise."""
-    refuse_passwords(words)
     name, location = place(study, usual, cluster.storage)
+    refuse_passwords([*words, location])
     return Submission(name, location, entrypoint(verb, file, words, location), environment(cluster), cluster.secrets)
 
 

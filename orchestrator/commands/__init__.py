@@ -13,8 +13,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from orchestrator.folder import StudyFolder
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 Changes = Annotated[
     list[str] | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -135,7 +134,7 @@ def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:
 def _show(found: Plan, remarks: list[str]) -> None:
     from orchestrator.plan_table import WIDTH, facts, runs_table, stages_tree, title, warnings
 
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(Text(title(found), style="bold"))
     for remark in remarks:
         console.print(Text(remark), soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -246,7 +245,7 @@ def _print_ablation(folder: StudyFolder) -> None:
     request, records = folder.request(), load_trials(folder)
     comparison = compare(request, records)
     console.print()
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
     _print_adjusted(run for cell in comparison.cells for run in cell.adjusted)
     for sentence in notes(comparison):
