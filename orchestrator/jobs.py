@@ -120,9 +120,15 @@ class Jobs:
         except RuntimeError:
             raise ConfigError(f"{job.id}: its log can't be read; the node that it ran on may be gone") from None
 
-    def follow(self, job: Job) -> AsyncIterator[str]:
+    async def follow(self, job: Job) -> AsyncIterator[str]:
         """The log from its start, as it grows, until the job is over."""
-        return self._client.tail_job_logs(job.id)
+        import aiohttp
+
+        try:
+            async for chunk in self._client.tail_job_logs(job.id):
+                yield chunk
+        except (RuntimeError, aiohttp.ClientError):
+            raise ConfigError(f"{self.address}: the connection broke; {job.id} goes on, follow it again") from None
 
     def stop(self, job: Job) -> None:
         """Ask it to leave: SIGTERM."""

@@ -21,8 +21,11 @@ import yaml
 from mlflow import MlflowClient
 
 from orchestrator import cli
+from orchestrator.clusters import read_cluster
 from orchestrator.folder import StudyFolder, read_lines
+from orchestrator.jobs import Jobs
 from orchestrator.results import load_trials
+from orchestrator.submission import Submission, environment
 from tests.runs import SMALL
 
 pytestmark = [
@@ -186,6 +189,17 @@ def test_a_study_that_is_stopped_saves_where_it_is_and_is_gone_on_with(head: Sta
     (trial,) = folder.trials()
     assert [record.state for record in load_trials(folder)] == ["complete"]
     assert [row["step"] for row in read_lines(trial.metrics)] == list(range(50, 451, 50))
+
+
+def test_a_job_gets_more_than_rays_three_seconds_to_leave(head: Started, call, capfd) -> None:
+    jobs = Jobs(cluster := read_cluster("here.yaml"), "here.yaml")
+    command = "trap 'sleep 6; echo saved; exit' TERM; echo ready; while true; do sleep 0.2; done"
+    job = jobs.submit(Submission("slow", "/nowhere/slow", command, environment(cluster)), head.work)
+    _wait(lambda: "\nready" in jobs.log(job))
+    assert call("stop slow --cluster here.yaml") == 0
+    said = capfd.readouterr().out
+    assert "stopped" in said
+    assert "saved" in said
 
 
 def test_a_single_run_is_a_job_of_one_cpu(head: Started, call, capfd) -> None:
