@@ -151,8 +151,10 @@ def runtime_env(submission: Submission, folder: Path) -> dict[str, Any]:
     return {"working_dir": str(folder), "excludes": list(EXCLUDES), "env_vars": dict(submission.variables)}
 
 
-def check_versions(head: Head) -> None:
-    """ConfigError if what was checked here would be run by another Ray or Python."""
+def check_head(head: Head) -> None:
+    """ConfigError if what was checked here would be run by another Ray or Python, or by nobody yet."""
+    if not head.nodes:
+        raise ConfigError("the cluster has just started and knows no node yet; try again in a minute")
     here = versions()
     for name, there in (("Ray", head.ray), ("Python", head.python)):
         if here[name].split(".")[:2] != there.split(".")[:2]:
@@ -224,8 +226,8 @@ def _connect(address: str, token: Token | None) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("job.sdk", "dashboard_sdk"):
-        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+    for name in ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token.value}"} if token else {})
     except AuthenticationError:

@@ -65,7 +65,7 @@ def submit(
     never sent: the nodes have them, and the cluster's `secrets` names what must be set there.
     """
     from orchestrator.clusters import read_cluster
-    from orchestrator.jobs import Jobs, address_of, auth_warnings, check_versions
+    from orchestrator.jobs import Jobs, address_of, auth_warnings, check_head
     from orchestrator.package import pack
     from orchestrator.submission import check_data, files_of, for_head, storage_warnings, submission
 
@@ -82,10 +82,11 @@ def submit(
     words += [*(changes or []), *(["--retry-failed"] if retry_failed else [])]
     asked = submission(verb, called, words, study, usual, where)
     if dry_run:
-        print_next({**_package_facts(package, working_dir), "data": data or "comes along, or needs no files"})
+        print_next(_package_facts(package, working_dir))
+        print_next({"data": f"{data}: has to be there on every node"} if data else {})
         print_next({"command": asked.entrypoint, "study": asked.location, "cluster": f"{cluster}, {address}"})
     jobs = Jobs(where, cluster)
-    check_versions(jobs.head)
+    check_head(jobs.head)
     asked = for_head(asked, jobs.head, where, device if verb == "train" else None)
     if dry_run:
         print_next(_job_facts(asked, jobs))
@@ -143,10 +144,12 @@ def stop(name: Which, cluster: Where) -> None:
 
     jobs = Jobs(read_cluster(cluster), cluster)
     job = jobs.find(name)
-    if not job.is_over:
-        jobs.stop(job)
-        with console.status(f"{job.id}: asked to leave"):
-            job = jobs.wait(job)
+    if job.is_over:
+        console.print(Text(f"{job.id}: is over, {_state(job)}"), soft_wrap=True)
+        return
+    jobs.stop(job)
+    with console.status(f"{job.id}: asked to leave"):
+        job = jobs.wait(job)
     last = next((line for line in reversed(jobs.log(job).splitlines()) if line.strip()), "")
     console.print(Text(f"{job.id}: {_state(job)}"), soft_wrap=True)
     console.print(Text(last, style="dim"), soft_wrap=True)
@@ -177,17 +180,21 @@ def _package_facts(package: Package, folder: Path) -> dict[str, str]:
     left_out = [name if number == 1 else f"{name} ({number})" for name, number in package.left_out().most_common()]
     more = [f"{len(left_out) - MANY} more names"] if len(left_out) > MANY else []
     return {
-        "package": f"{folder}: {len(package.files)} files, {decimal(package.size)}",
+        "package": f"{folder}: {_counted(len(package.files), 'file')}, {decimal(package.size)}",
         "largest": largest,
         "left out": ", ".join([*left_out[:MANY], *more]) or "nothing",
     }
 
 
 def _job_facts(asked: Submission, jobs: Jobs) -> dict[str, str]:
+    from orchestrator.arrival import SUBMITTED
+
     head, token = jobs.head, jobs.token
-    variables = [f"{name}={value}" for name, value in asked.variables.items()]
+    variables = [f"{name}={value}" for name, value in asked.variables.items() if name != SUBMITTED]
+    variables.append(f"{SUBMITTED}: these versions, and the names of the secrets")
     return {
-        "runs": f"Ray {head.ray}, Python {head.python}, {_counted(head.nodes, 'node')}, {_counted(head.gpus, 'GPU')}",
+        "versions": f"Ray {head.ray}, Python {head.python}",
+        "nodes": f"{_counted(head.nodes, 'node')}, {_counted(head.gpus, 'GPU')}",
         "auth": f"token, from {token.source}" if token else "none",
         "reserves": " ".join(f"{n} {name}" for name, n in (("GPU", asked.gpus), ("CPU", asked.cpus)) if n)
         or "nothing itself; its runs as `scaling` says",

@@ -19,7 +19,7 @@ from orchestrator.arrival import SUBMITTED, check_arrival, expectation, versions
 from orchestrator.clusters.local import Local
 from orchestrator.clusters.ray_job import RayJob
 from orchestrator.commands.jobs import _explain
-from orchestrator.jobs import Job, Jobs, Token, address_of, auth_warnings, check_versions, find_token
+from orchestrator.jobs import Job, Jobs, Token, address_of, auth_warnings, check_head, find_token
 from orchestrator.package import EXCLUDES, pack
 from orchestrator.submission import (
     Head,
@@ -231,13 +231,15 @@ def test_a_token_on_an_open_road_and_a_cluster_without_one_are_told() -> None:
 
 
 def test_a_cluster_with_another_ray_or_python_is_refused() -> None:
-    check_versions(HEAD)
+    check_head(HEAD)
     with pytest.raises(
         ConfigError, match=r"Ray 1.13.0 on the cluster, .* here: expected the same to the second number"
     ):
-        check_versions(Head("1.13.0", HEAD.python, 1, 0))
+        check_head(Head("1.13.0", HEAD.python, 1, 0))
     with pytest.raises(ConfigError, match=r"Python 3.8.1 on the cluster"):
-        check_versions(Head(HEAD.ray, "3.8.1", 1, 0))
+        check_head(Head(HEAD.ray, "3.8.1", 1, 0))
+    with pytest.raises(ConfigError, match="has just started and knows no node yet"):
+        check_head(Head(HEAD.ray, HEAD.python, 0, 0))
 
 
 def test_a_dashboard_that_does_not_answer_is_told_with_the_cure(tmp_path: Path) -> None:
