@@ -27,6 +27,7 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from guidedmix_core import Tree, build, override
+from orchestrator import ray_session
 from orchestrator.executors import ray_tune
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.study import Objective, SearchStudy
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4, help="of each contender in each round")
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {contender.__name__: [] for contender in CONTENDERS}
-    with ray_tune.cluster(), tempfile.TemporaryDirectory() as place:
+    with ray_session.cluster(), tempfile.TemporaryDirectory() as place:
         for turn in range(options.rounds):
             for contender in CONTENDERS if turn % 2 == 0 else reversed(CONTENDERS):
                 folder = Path(place) / f"{contender.__name__}-{turn}"

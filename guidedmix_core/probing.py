@@ -48,6 +48,8 @@ class Cost:
     """Judging the pseudo masks, at each evaluation."""
     peak_bytes: int | None
     """The largest amount of memory that tensors took on the GPU; None on the CPU, where it is not measured."""
+    device_bytes: int | None
+    """All that the GPU has."""
 
     @property
     def evaluation_seconds(self) -> float:
@@ -95,7 +97,8 @@ def _measure(config: RunConfig, place: Place, folder: Path) -> Cost:
         telemetry = _seconds(judge, place)
     peak = torch.cuda.max_memory_allocated(place.device) if is_gpu else None
     num_images = len(config.data.records(config.evaluate.part))
-    return Cost(statistics.median(steps[WARM_UP:]), image_seconds, num_images, telemetry, peak)
+    size = torch.cuda.get_device_properties(place.device).total_memory if is_gpu else None
+    return Cost(statistics.median(steps[WARM_UP:]), image_seconds, num_images, telemetry, peak, size)
 
 
 def _image_seconds(run: Run, data: RunData, place: Place) -> float:

@@ -172,7 +172,7 @@ def _fields(model: type[BaseModel], path: list[str], values: Any) -> list[str]:
             model = find(model.family, values["name"])
             models = [model]
     known = list(model.model_fields)
-    return ["name", *known] if issubclass(model, Component) else known
+    return ["name", *known] if path and issubclass(model, Component) else known
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from orchestrator.arrival import check_arrival
-from orchestrator.commands import checkpoints, compare, data, errors, jobs, plans, requests, rungs, studies
+from orchestrator.commands import checkpoints, clusters, compare, data, errors, jobs, plans, requests, rungs, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command()(rungs.rungs)
 app.command()(compare.compare)
 app.command()(studies.register)
 app.command()(requests.schema)
+app.add_typer(clusters.app, name="cluster")
 app.add_typer(data.app, name="data")
 
 

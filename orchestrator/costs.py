@@ -35,6 +35,8 @@ class Rate:
     source: str
     """`run` or `probe`."""
     peak_bytes: int | None = None
+    device_bytes: int | None = None
+    """Memory of the GPU that it was measured on."""
 
     def seconds(self, steps: int, evaluations: int) -> float:
         return steps * self.step + evaluations * self.evaluation
@@ -108,7 +110,8 @@ def probed_rates(studies: StudyFolder, device: str | None) -> dict[str, Rate]:
     kept = read_json(path) if path.exists() else {}
     rows = [row for name, rows in kept.items() if _is_on({"device": name}, device) for row in rows.items()]
     return {
-        name: Rate(row["step_seconds"], row["evaluation_seconds"], "probe", row["peak_bytes"]) for name, row in rows
+        name: Rate(row["step_seconds"], row["evaluation_seconds"], "probe", row["peak_bytes"], row.get("device_bytes"))
+        for name, row in rows
     }
 
 
@@ -130,6 +133,7 @@ def measure(config: RunConfig, studies: StudyFolder, device: str, threads: int) 
         "step_seconds": cost.step_seconds,
         "evaluation_seconds": cost.evaluation_seconds,
         "peak_bytes": cost.peak_bytes,
+        "device_bytes": cost.device_bytes,
         "time": now(),
     }
     kept.setdefault(device_name(device), {})[cost_class(dump(config))] = row

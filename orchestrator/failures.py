@@ -29,6 +29,8 @@ UNREPAIRABLE: frozenset[Reason] = frozenset({"data", "request", "bug"})
 """Reasons that other trials of the study will most likely meet too."""
 OF_THE_MACHINE: frozenset[Reason] = frozenset({"hang", "preempted", "infrastructure"})
 """Reasons that leave the checkpoint as good as it was."""
+OF_A_LOST_GROUP = ("gloo", "NCCL", "Connection closed by peer", "Default process group has not been initialized")
+"""What torch.distributed says, in errors of no class of their own, to the workers that are left when one has died."""
 CURES: dict[str, str] = {
     "diverged": "lower optim.lr, or give optim.warmup_steps or optim.clip_norm",
     "oom": "lower train.batch_size or augment.crop, or raise train.accumulate",
@@ -107,6 +109,8 @@ def _reason(error: BaseException) -> Reason:
         return "request"
     if getattr(error, "preempted", False):  # as Ray marks the loss of a node that was announced
         return "preempted"
+    if isinstance(error, (RuntimeError, ValueError)) and any(words in text for words in OF_A_LOST_GROUP):
+        return "infrastructure"
     if isinstance(error, (OSError, torch.distributed.DistError)) or type(error).__module__.startswith("ray."):
         return "infrastructure"
     return "bug"

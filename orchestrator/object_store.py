@@ -78,7 +78,12 @@ class Copy:
                 self._forget(name)
 
     def is_there(self, path: Path) -> bool:
-        return self.ask(lambda: self.files.exists(self.object(self.key(path))))
+        """Of a small file: it is read, which is one request where a look for it may be three."""
+        try:
+            self.ask(lambda: self.files.cat_file(self.object(self.key(path))))
+        except FileNotFoundError:
+            return False
+        return True
 
     def names(self, path: Path) -> list[str]:
         """What the store has in a folder, without what is deeper in it."""

@@ -15,16 +15,13 @@ from orchestrator.clusters import Cluster, Machine
 from orchestrator.costs import past_rates, probed_rates
 from orchestrator.folder import StudyFolder, read_json
 from orchestrator.noise import ASSUMED, Effect, Noise, effect_of, past_noise
+from orchestrator.packing import runs_on
 from orchestrator.planned_runs import planned_runs, studies_beside
+from orchestrator.resources import Budget, Scaling
 from orchestrator.stage_groups import StageGroup
 from orchestrator.stage_tree import StageStore
-from orchestrator.study import Budget, Scaling, Study
+from orchestrator.study import Study
 from orchestrator.workload import CellPlan, Workload, total
-
-CONTEXT_BYTES = 0.6e9
-"""What CUDA takes for each process beside its tensors: an assumption."""
-SLACK = 1.1
-"""What PyTorch's allocator holds, as a multiple of what tensors take: an assumption."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class Plan:
 
 def needed_by(scaling: Scaling, device: str) -> Needed:
     """As the executor has it: `auto` is what the study says, `cuda` a GPU for each worker at least."""
-    gpus = scaling.gpus_per_worker or (1.0 if device.startswith("cuda") else 0.0)
+    gpus = scaling.gpus_per_worker or (1.0 if device.startswith("cuda") or scaling.pack else 0.0)
     return Needed(0.0 if device == "cpu" else gpus * scaling.workers, scaling.cpus_per_worker * scaling.workers)
 
 
@@ -116,6 +113,9 @@ def plan_study(
     work = Workload(runs, StageStore(folder.stages), rates)
     cells = work.cells()
     seconds = total([*(cell.seconds_left for cell in cells), work.stage_seconds])
+    fit = _fit(work.peak_bytes, machine, cluster)
+    if study.scaling.pack and fit:
+        needed = Needed(1 / fit, needed.cpus)
     return Plan(
         study=folder.name,
         kind=study.kind,
@@ -130,7 +130,7 @@ def plan_study(
         needed=needed,
         at_once=_at_once(needed, machine, cluster, study.scaling.concurrent),
         peak_bytes=work.peak_bytes,
-        fit_a_gpu=_fit(work.peak_bytes, machine, cluster),
+        fit_a_gpu=fit,
         effect=_effect(study, base, [*own, *beside], sd) if isinstance(study, AblationStudy) else None,
         has_headroom=_headroom(own),
         cluster=cluster,
@@ -179,7 +179,7 @@ def _effect(study: AblationStudy, base: Tree, folders: list[StudyFolder], sd: fl
 
 def _at_once(needed: Needed, machine: Machine, cluster: Cluster, concurrent: int | None) -> int:
     if needed.gpus:
-        fit = math.floor((machine.gpus if cluster.gpus is None else cluster.gpus) / needed.gpus + 1e-6)
+        fit = math.floor((machine.gpus if cluster.num_gpus is None else cluster.num_gpus) / needed.gpus + 1e-6)
     else:
         fit = math.floor(machine.cpus / needed.cpus + 1e-6)
     return min(fit, concurrent or fit)
@@ -187,7 +187,7 @@ def _at_once(needed: Needed, machine: Machine, cluster: Cluster, concurrent: int
 
 def _fit(peak: int | None, machine: Machine, cluster: Cluster) -> int | None:
     size = machine.gpu_bytes if cluster.gpu_memory_gb is None else cluster.gpu_memory_gb * 1e9
-    return None if peak is None or size is None else math.floor(size / (peak * SLACK + CONTEXT_BYTES))
+    return None if peak is None or size is None else runs_on(size, peak)
 
 
 def _headroom(own: list[StudyFolder]) -> bool | None:

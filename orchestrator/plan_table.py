@@ -70,6 +70,10 @@ def facts(plan: Plan) -> dict[str, str]:
         said["shared"] = f"stages that are trained once save {saved}"
     if left:
         said["cost"] = _cost(plan)
+    if plan.needed.gpus and plan.cluster.num_gpus is not None:
+        rate = plan.cluster.price_per_gpu_hour
+        each = "their price is not known" if rate is None else f"{rate:.2f} {plan.cluster.currency} an hour each"
+        said["cluster"] = f"{plan.cluster.num_gpus} GPUs at most, {plan.at_once} runs at once; {each}"
     if plan.price is not None:
         said["price"] = f"{plan.price:,.2f} {plan.cluster.currency}"
     if plan.peak_bytes is not None:

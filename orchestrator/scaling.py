@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,15 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from guidedmix_core import ConfigError, Preempted, RunConfig, Tree, build
 from orchestrator.failures import USUAL, Failures
 from orchestrator.folder import StudyFolder, TrialFolder
+from orchestrator.resources import Scaling
 from orchestrator.storage import is_there, refresh
-from orchestrator.study import Objective, Scaling
+from orchestrator.study import Objective
 from orchestrator.trial import OnReport, follow_trial, run_trial
 
 log = logging.getLogger(__name__)
 
+ACCELERATOR = "accelerator_type:"
+"""Ray's resource that a node has for its type of GPU."""
 SPOILED = ("oom", "bug", "infrastructure")
 """Failures after which a process is not used again: its device may be in any state."""
 
@@ -41,6 +44,7 @@ class Group:
     workers: int
     cpus: float
     gpus: float
+    accelerator: str | None = None
 
     @property
     def device(self) -> str:
@@ -50,37 +54,54 @@ class Group:
     @property
     def resources(self) -> dict[str, float]:
         """Of one worker."""
-        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+        if not self.gpus:
+            return {"CPU": self.cpus}
+        kind = {f"{ACCELERATOR}{self.accelerator}": 0.001} if self.accelerator else {}
+        return {"CPU": self.cpus, "GPU": self.gpus, **kind}
+
+    def __str__(self) -> str:
+        kind = f" of type {self.accelerator}" if self.gpus and self.accelerator else ""
+        each = f"{self.gpus:g} GPU{kind}, {self.cpus:g} CPU" if self.gpus else f"{self.cpus:g} CPU"
+        return each if self.workers == 1 else f"{self.workers} workers of {each} each"
 
 
-def group_of(scaling: Scaling, device: str) -> Group:
-    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says."""
+def group_of(scaling: Scaling, device: str, grown: int | None = None) -> Group:
+    """Without a number, `cuda` means a whole GPU for each worker; `auto` means what the study says. `grown`: so many
+    GPUs the cluster has when it has grown."""
     gpus = scaling.gpus_per_worker
-    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    has_gpu = bool(grown) or ray.cluster_resources().get("GPU", 0) > 0
     if device.startswith("cuda"):
         if not has_gpu:
             raise ConfigError(f"device={device}: the cluster has no GPU; expected auto or cpu")
         gpus = gpus or 1.0
     elif device == "auto" and has_gpu and not gpus:
         log.warning("the runs use the CPU though there is a GPU; scaling.gpus_per_worker=1 gives one to each")
-    return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus)
+    return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus, scaling.accelerator)
 
 
-def at_once(scaling: Scaling, group: Group, is_ours: bool) -> int:
-    """As many runs as fit. A cluster on which none fits may still be growing; this machine won't."""
-    have = ray.cluster_resources()
-    need = {name: amount * group.workers for name, amount in group.resources.items()}
-    fit = min(math.floor(have.get(name, 0) / amount + 1e-6) for name, amount in need.items())
-    if fit == 0 and is_ours:
+def at_once(scaling: Scaling, group: Group, grown: int | None = None) -> int:
+    """As many runs as fit, also those that wait for machines to come. ConfigError if none ever will."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    need = group.resources
+    workers = sum(min(int(node.get(name, 0) / amount + 1e-6) for name, amount in need.items()) for node in nodes)
+    if grown and group.gpus:
+        workers = max(workers, int(grown / group.gpus + 1e-6))
+    fit = workers // group.workers
+    if not fit:
         raise ConfigError(
-            f"scaling: a run needs {_amounts(need)} ({group.workers} workers), this machine has "
-            f"{_amounts({name: have.get(name, 0) for name in need})}; lower scaling.workers or what a worker uses"
+            f"scaling: a run needs {group}, the cluster has {_had(nodes)}; lower scaling.workers or what a worker uses"
         )
-    return max(1, min(fit, scaling.concurrent or fit))
+    return min(fit, scaling.concurrent or fit)
 
 
-def _amounts(resources: dict[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in resources.items())
+def _had(nodes: list[dict[str, float]]) -> str:
+    """`8 CPU and 2 nodes of 4 CPU, 1 GPU (T4)`: what each node has that could train."""
+    said = []
+    for node in nodes:
+        kinds = ", ".join(name.removeprefix(ACCELERATOR) for name in node if name.startswith(ACCELERATOR))
+        gpus = f", {node['GPU']:g} GPU" + (f" ({kinds})" if kinds else "") if node.get("GPU") else ""
+        said.append(f"{node.get('CPU', 0):g} CPU{gpus}")
+    return " and ".join(f"{count} nodes of {what}" if count > 1 else what for what, count in Counter(said).items())
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,8 @@ def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) 
     if is_there(folder.leave):
         return
     torch.set_num_threads(max(1, int(task.group.cpus)))
+    if 0 < task.group.gpus < 1:  # who takes more than its part runs out of memory itself, not its neighbor
+        torch.cuda.set_per_process_memory_fraction(task.group.gpus)
     is_over = folder.result.exists()
     policy: dict[str, Any] = {"device": task.group.device, "failures": task.failures}
     try:

@@ -30,6 +30,7 @@ from guidedmix_core import (
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
+from orchestrator.resources import Budget, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
@@ -70,30 +71,12 @@ class SchedulerSettings(Config):
         return math.ceil(self.first_rung * steps) * self.eta**number
 
 
-class Scaling(Config):
-    """What one run may use. It never changes what a run computes."""
-
-    workers: int = Field(1, ge=1, description="processes a run; more than one train it together through Ray Train")
-    gpus_per_worker: float = Field(0, ge=0, description="0: on the CPU; a fraction such as 0.5 packs runs on one GPU")
-    cpus_per_worker: float = Field(1, gt=0)
-    concurrent: int | None = Field(None, ge=1, description="runs at once; null: as many as fit")
-
-
 class Tracking(Config):
     """Where to look at the runs. The study folder has it all without."""
 
     mlflow: str | None = Field(
         "sqlite:///{study}/mlflow.db", description="a tracking URI, {study} is the study's folder; null: none"
     )
-
-
-class Budget(Config):
-    """What may still be spent on a study. `plan`, `tune` and `ablate` refuse to begin what would cost more, and what
-    has a limit and was never measured; null: no limit."""
-
-    gpu_hours: float | None = Field(None, ge=0)
-    cpu_hours: float | None = Field(None, ge=0, description="of runs that use no GPU: cores x hours")
-    price: float | None = Field(None, ge=0, description="in the currency of the cluster, whose file has the price")
 
 
 class Study(Config, ABC):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, RunConfig, read_yaml, resolve, search_spaces
 from orchestrator.arrival import expectation
-from orchestrator.clusters import Cluster
+from orchestrator.clusters import THIS, Cluster, known_clusters
+from orchestrator.package import Package
 
 HOME = "~/studies"
 """On the cluster, if its file gives no storage."""
@@ -61,12 +62,13 @@ class Submission:
 
 
 def submission(
-    verb: str, file: str, words: Sequence[str], study: str | None, usual: str, cluster: Cluster
+    verb: str, file: str, words: Sequence[str], study: str | None, usual: str, cluster: Cluster, called: str | None
 ) -> Submission:
-    """`study`: as it is asked for; `usual`: its name otherwise."""
+    """`study`: as it is asked for; `usual`: its name otherwise; `called`: what the job finds the cluster's file by."""
     name, location = place(study, usual, cluster.storage)
     refuse_passwords([*words, location])
-    return Submission(name, location, entrypoint(verb, file, words, location), environment(cluster), cluster.secrets)
+    variables = {**environment(cluster), **({THIS: called} if called else {})}
+    return Submission(name, location, entrypoint(verb, file, words, location), variables, cluster.secrets)
 
 
 def for_head(asked: Submission, head: Head, cluster: Cluster, trains_on: str | None) -> Submission:
@@ -148,6 +150,17 @@ def files_of(file: str, shelf: str, folder: Path) -> tuple[str, list[Path]]:
                 f"--working-dir {path.parent}"
             )
     return called, needed
+
+
+def cluster_file(name: str, package: Package) -> str | None:
+    """How the job finds the cluster's file, which tells it how far the cluster grows; None if it will not have it."""
+    path = (Path(name) if name.endswith((".yaml", ".yml")) else known_clusters()[name]).resolve()
+    folder = package.folder.resolve()
+    if path.is_relative_to(folder):
+        inside = path.relative_to(folder)
+        return str(inside) if inside in package.files else None
+    is_installed = path != Path(name).resolve() and not path.is_relative_to(Path("clusters").resolve())
+    return name if is_installed else None
 
 
 def check_data(run: RunConfig, package_files: Iterable[Path]) -> str | None:

@@ -159,6 +159,7 @@ def _attempt(
 ) -> dict[str, Any] | None:
     """None if the run is to start again in smaller micro-batches. A group does so in new processes: it raises."""
     used, checkpoints = halving.trained_as(config, folder), Checkpoints(folder.checkpoint)
+    in_group = dist.is_available() and dist.is_initialized()
     when_silent = partial(_end_silent, config, folder, reporter, failures, started)
     try:
         _note_data(config, folder)
@@ -172,11 +173,13 @@ def _attempt(
             raise
         write_atomic(folder.traceback, traceback.format_exc())
         failure = classify(error, reporter.step)
+        if in_group and failure.reason == "infrastructure":  # another worker died: Ray Train starts the group again
+            raise
         if failure.reason != "oom":
             return _failed_end(config, folder, failure)
         if (obstacle := halving.halve(config, folder, failures.halvings)) is not None:
             return _failed_end(config, folder, Failure("oom", f"{failure.message} ({obstacle})", failure.step))
-        if dist.is_available() and dist.is_initialized():
+        if in_group:
             raise
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,27 @@ from moto.server import ThreadedMotoServer
 BUCKET = "bucket"
 
 
+_servers: list[ThreadedMotoServer] = []
+
+
+def start_server(port: int = 0) -> int:
+    """Its port. What another one had in this process before it stopped is still there."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    _servers.append(server)
+    return server.get_host_and_port()[1]
+
+
+def stop_server() -> None:
+    _servers.pop().stop()
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
     """The URI of a folder for studies, in an empty bucket. The environment leads every client there."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
     access = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{start_server()}",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -32,7 +46,7 @@ def s3_server() -> Iterator[str]:
             bucket().makedirs(BUCKET, exist_ok=True)
             yield f"s3://{BUCKET}/studies"
     finally:
-        server.stop()
+        stop_server()
 
 
 def bucket() -> fsspec.AbstractFileSystem:

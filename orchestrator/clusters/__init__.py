@@ -7,16 +7,23 @@ that tool's files.
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from guidedmix_core import Component, ConfigError, Tree, Tuple, build, find, nearest, read_yaml
+from guidedmix_core import Component, ConfigError, Tree, Tuple, build, find, nearest, override, parse_changes, read_yaml
 from orchestrator.provenance import device_name
+
+THIS = "GUIDEDMIX_CLUSTER"
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+BLANK = re.compile(r"<[a-z][^<>]*>")
+"""What a file leaves for its user to fill in."""
+SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 
 
 class Cluster(Component, ABC):
@@ -24,7 +31,6 @@ class Cluster(Component, ABC):
 
     family = "orchestrator.clusters"
 
-    gpus: int | None = Field(None, ge=0, description="in all; null: those of this machine")
     gpu_memory_gb: float | None = Field(None, gt=0, description="of one GPU, in 10^9 bytes; null: that of this machine")
     price_per_gpu_hour: float | None = Field(None, ge=0, description="null: not known")
     currency: str = Field("USD", description="of the price")
@@ -33,15 +39,22 @@ class Cluster(Component, ABC):
         description="where studies are kept, seen by all nodes, outliving them: a folder, or a URI such as "
         "s3://bucket/studies; null: ~/studies on the head",
     )
-    environment: dict[str, str] = Field({}, description="variables of a job; anyone who may look at it sees them")
-    secrets: Annotated[tuple[str, ...], Tuple] = Field(
+    environment: dict[Variable, str] = Field({}, description="variables of a job; anyone who may look at it sees them")
+    secrets: Annotated[tuple[Variable, ...], Tuple] = Field(
         (), description="names of variables that the nodes have and a job needs, such as MLFLOW_TRACKING_TOKEN"
     )
+
+    @field_validator("environment")
+    @classmethod
+    def _environment_holds_no_secret(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in filter(SECRET.search, environment):
+            raise ValueError(f"{name}: anyone who may look at a job sees its value; give the name alone, in `secrets`")
+        return environment
 
     @property
     def num_gpus(self) -> int | None:
         """In all, at its largest; None: those of this machine."""
-        return self.gpus
+        return None
 
     @property
     def address(self) -> str | None:
@@ -72,19 +85,63 @@ class Machine:
         return cls(gpus, device_name("cuda") if gpus else None, size, device_name("cpu"), os.cpu_count() or 1)
 
 
-def read_cluster(name: str) -> Cluster:
-    """Of a name, looked up in `clusters/` here and then in the installed project, or of a YAML file."""
+def this_cluster() -> Cluster:
+    """The one that $GUIDEDMIX_CLUSTER names, as a submitted job has it; else this machine."""
+    return read_cluster(os.environ.get(THIS) or "local")
+
+
+def known_clusters() -> dict[str, Path]:
+    """The files in `clusters/` here, and in the installed project where there is none of the same name."""
+    return {file.stem: file for folder in reversed(_folders()) for file in sorted(folder.glob("*.yaml"))}
+
+
+def read_cluster(name: str, changes: Sequence[str] = ()) -> Cluster:
+    """Of a name in `known_clusters`, or of a YAML file, with changes such as `max_workers=8`."""
+    return _built(*_tree(name, changes))
+
+
+def filled_cluster(name: str, changes: Sequence[str] = ()) -> Cluster:
+    """As `read_cluster`, for those who are about to use it: nothing is left that its user has to fill in."""
+    file, tree = _tree(name, changes)
+    cluster = _built(file, tree)
+    if blanks := dict(_blanks(tree)):
+        cure = f"fill in what stands in <>: in {file}, or on the command line, {next(iter(blanks))}=…"
+        raise ConfigError("\n".join([*blanks.values(), cure]))
+    return cluster
+
+
+def _tree(name: str, changes: Sequence[str]) -> tuple[Path, Tree]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        known = {file.stem: file for folder in reversed(_folders()) for file in sorted(folder.glob("*.yaml"))}
+        known = known_clusters()
         if name not in known:
             raise ConfigError(f"no cluster {name!r}; {nearest(name, known)}")
         path = known[name]
-    tree = read_yaml(path)
+    return path, override(read_yaml(path), parse_changes(changes), "command line")
+
+
+def _built(file: Path, tree: Tree) -> Cluster:
     values = dict(tree.values)
-    kind = find(Cluster.family, values.pop("kind", "local"))
+    name = values.pop("kind", "local")
+    try:
+        kind = find(Cluster.family, str(name))
+    except ConfigError as error:
+        raise ConfigError(f"{tree.origin('kind')}: kind: {error}") from None
     assert issubclass(kind, Cluster)
-    return build(Tree(values, tree.origins), kind)
+    try:
+        return build(Tree(values, tree.origins), kind)
+    except ConfigError as error:
+        places = set(tree.origins.values())  # what is missing, or spans fields, has none of these
+        lines = str(error).splitlines()
+        placed = [line if any(line.startswith(place) for place in places) else f"{file}: {line}" for line in lines]
+        raise ConfigError("\n".join(placed)) from None
+
+
+def _blanks(tree: Tree) -> Iterator[tuple[str, str]]:
+    """Fields, and what to say of them."""
+    for field, value in tree.values.items():
+        if isinstance(value, str) and BLANK.search(value):
+            yield field, f"{tree.origin(field)}: {field}={value}"
 
 
 def _folders() -> list[Path]:

@@ -64,12 +64,12 @@ def submit(
     A token is taken from RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token. Secrets are
     never sent: the nodes have them, and the cluster's `secrets` names what must be set there.
     """
-    from orchestrator.clusters import read_cluster
+    from orchestrator.clusters import filled_cluster
     from orchestrator.jobs import Jobs, address_of, auth_warnings, check_head
     from orchestrator.package import pack
-    from orchestrator.submission import check_data, files_of, for_head, storage_warnings, submission
+    from orchestrator.submission import check_data, cluster_file, files_of, for_head, storage_warnings, submission
 
-    where = read_cluster(cluster)
+    where = filled_cluster(cluster)
     address = address_of(where, cluster)
     package = pack(working_dir)
     with chdir(working_dir):
@@ -80,7 +80,7 @@ def submit(
     options = {"--seeds": seeds, "--device": None if device == "auto" else device}
     words = [word for name, value in options.items() if value for word in (name, value)]
     words += [*(changes or []), *(["--retry-failed"] if retry_failed else [])]
-    asked = submission(verb, called, words, study, usual, where)
+    asked = submission(verb, called, words, study, usual, where, known := cluster_file(cluster, package))
     if dry_run:
         print_next(_package_facts(package, working_dir))
         print_next({"data": f"{data}: has to be there on every node"} if data else {})
@@ -90,7 +90,8 @@ def submit(
     asked = for_head(asked, jobs.head, where, device if verb == "train" else None)
     if dry_run:
         print_next(_job_facts(asked, jobs))
-    for warning in [*auth_warnings(address, jobs.token), *storage_warnings(asked, jobs.head, where)]:
+    unknown = [] if known else [f"{cluster}: not in the package, so the job counts with the GPUs that it finds"]
+    for warning in [*unknown, *auth_warnings(address, jobs.token), *storage_warnings(asked, jobs.head, where)]:
         errors.print(Text(warning, style="yellow"), soft_wrap=True)
     job = jobs.running(asked)
     if dry_run:

@@ -82,12 +82,12 @@ def plan(
 
 def keep_budget(request: Study, base: Tree, folder: StudyFolder, device: str) -> None:
     """Leave with exit code 3 if what is left of a study is above its budget. Without one nothing is looked at."""
-    from orchestrator.clusters import Machine, read_cluster
+    from orchestrator.clusters import Machine, this_cluster
     from orchestrator.plan import needed_by, over_budget, plan_study
-    from orchestrator.study import Budget
+    from orchestrator.resources import Budget
 
     if request.budget != Budget():
-        needed, where = needed_by(request.scaling, device), read_cluster("local")
+        needed, where = needed_by(request.scaling, device), this_cluster()
         _refuse(over_budget(plan_study(request, base, folder, needed, Machine.here(), where, None), request.budget))
 
 

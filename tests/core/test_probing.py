@@ -46,7 +46,7 @@ def test_the_median_of_the_steps_after_the_warm_up_is_told(monkeypatch: pytest.M
     times = iter([90.0, 80.0, 70.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.5])
     monkeypatch.setattr(probing, "_seconds", lambda call, place: next(times))
     cost = probe(small_run(), device="cpu")
-    assert cost == Cost(4.0, 2.0, 4, 0.5, None)
+    assert cost == Cost(4.0, 2.0, 4, 0.5, None, None)
     assert cost.evaluation_seconds == 4 * 2.0 + 0.5
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from guidedmix_core import Preempted, Tree, build
+from orchestrator import ray_session
 from orchestrator.ablation import AblationStudy
 from orchestrator.executors import ray_tune
 from orchestrator.folder import StudyFolder, read_lines
@@ -37,8 +38,8 @@ LONG = {"train.steps": 450, "evaluate.every": 150, "evaluate.telemetry_images": 
 
 @pytest.fixture(autouse=True)
 def ray_whose_workers_stick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(ray_tune.QUIET, "runtime_env", {"worker_process_setup_hook": stick})
-    with ray_tune.cluster():
+    monkeypatch.setitem(ray_session.QUIET, "runtime_env", {"worker_process_setup_hook": stick})
+    with ray_session.cluster():
         yield
 
 

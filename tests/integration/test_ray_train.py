@@ -11,6 +11,7 @@ import torch
 from ray.util.placement_group import placement_group_table
 
 from guidedmix_core import Tree, build
+from orchestrator import ray_session
 from orchestrator.executors import ray_tune
 from orchestrator.folder import StudyFolder, TrialFolder, read_lines
 from orchestrator.results import TrialRecord, load_trials
@@ -57,7 +58,7 @@ class Study:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = StudyFolder(tmp_path_factory.mktemp("studies") / "pair")
-    with ray_tune.cluster():
+    with ray_session.cluster():
         ray_tune.run(build(Tree(STUDY, {}), SearchStudy), small_tree(RUN), folder, [], "cpu")
         states = {group["state"] for group in placement_group_table().values()}
         in_use = ray.cluster_resources()["CPU"] - ray.available_resources()["CPU"]

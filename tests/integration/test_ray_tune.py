@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from ray.util.placement_group import placement_group_table
 
 from guidedmix_core import ConfigError, Tree, build
+from orchestrator import ray_session
 from orchestrator.ablation import AblationStudy
 from orchestrator.executors import inline, ray_tune
 from orchestrator.folder import StudyFolder, read_lines
@@ -78,7 +79,7 @@ def ray_runs() -> Iterator[None]:
     """One Ray for all tests of this file, as for a study that joins one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what a worker of one CPU gets: sums of floats depend on it
-    with ray_tune.cluster():
+    with ray_session.cluster():
         yield
     torch.set_num_threads(threads)
 
@@ -140,6 +141,7 @@ STORE = "sqlite:///{study}/mlflow.db"
 FREE = {"scheduler": {"name": "none"}, "scaling": {"concurrent": 2}}
 KILLED = """
 import os, signal, sys
+from orchestrator import ray_session
 from orchestrator.executors import ray_tune
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
@@ -233,6 +235,5 @@ def test_what_a_listener_raises_ends_the_study_and_is_no_failure_of_the_run(tmp_
 
 
 def test_a_run_that_needs_more_than_this_machine_has_is_refused() -> None:
-    group = Group(workers=2, cpus=1000, gpus=0)
-    with pytest.raises(ConfigError, match=r"a run needs 2000 CPU \(2 workers\), this machine has"):
-        at_once(study_of().scaling, group, is_ours=True)
+    with pytest.raises(ConfigError, match=r"a run needs 2 workers of 1000 CPU each, the cluster has \d+ CPU; lower"):
+        at_once(study_of().scaling, Group(workers=2, cpus=1000, gpus=0))

@@ -116,6 +116,11 @@ def test_memory_of_a_node_that_ray_has_freed_is_memory_too() -> None:
         """As Ray names it."""
 
     assert classify(OutOfMemoryError("the node was low on memory")).reason == "oom"
+    for left_behind in (
+        RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [192.0.2.1]:1"),
+        ValueError("Default process group has not been initialized, please make sure to call init_process_group."),
+    ):
+        assert classify(left_behind).reason == "infrastructure"
 
 
 def adjusted(path: Path, blocks: dict[str, tuple[int, ...]], *, sees_batches: bool) -> Comparison:

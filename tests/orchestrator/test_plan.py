@@ -10,17 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
-from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
+from guidedmix_core import ConfigError, RunConfig, Tree, build, dump, fingerprint, override
 from orchestrator import costs
 from orchestrator.ablation import AblationStudy
 from orchestrator.clusters import Cluster, Machine
 from orchestrator.clusters.local import Local
 from orchestrator.costs import Rate, cost_class, evaluations
 from orchestrator.folder import StudyFolder, append_line, write_json
+from orchestrator.packing import packed
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
 from orchestrator.plan_table import as_json, facts, warnings
 from orchestrator.planned_runs import TRIALS, complete_elsewhere
-from orchestrator.study import Budget, Objective, Scaling, SearchStudy
+from orchestrator.resources import Budget, Scaling
+from orchestrator.study import Objective, SearchStudy
 from orchestrator.summary import write_summary
 from orchestrator.trial import hand_out
 from tests.orchestrator.ablation_folder import write_ablation
@@ -83,10 +85,9 @@ def probed(
     folder: StudyFolder, *cells: str, step: float = 1.0, evaluation: float = 10.0, peak: int | None = None
 ) -> None:
     """As after a probe of the first runs of these cells, on any device that is asked for."""
-    rows = {
-        cost_class(dump(config_of(cell))): {"step_seconds": step, "evaluation_seconds": evaluation, "peak_bytes": peak}
-        for cell in cells
-    }
+    seconds = {"step_seconds": step, "evaluation_seconds": evaluation}
+    row = {**seconds, "peak_bytes": peak, "device_bytes": peak and int(80e9)}
+    rows = {cost_class(dump(config_of(cell))): row for cell in cells}
     write_json(folder.path.parent / costs.PROBES, {HERE.cpu: rows, str(GPUS.gpu): rows})
 
 
@@ -268,11 +269,42 @@ def test_a_rate_adds_evaluations_to_steps() -> None:
 def test_the_price_is_that_of_the_cluster_and_its_gpus_bound_how_many_run_at_once(folder: StudyFolder) -> None:
     probed(folder, "usual", "warm", "mean", peak=int(20e9))
     cluster = Local(gpus=3, gpu_memory_gb=80.0, price_per_gpu_hour=36.0, currency="EUR")
-    plan = plan_of(folder, None, GPUS, cluster, workers=2, gpus_per_worker=0.5)
-    assert (plan.needed, plan.at_once) == (Needed(1.0, 2.0), 3)
+    plan = plan_of(folder, None, GPUS, cluster, gpus_per_worker=1.0)
+    assert (plan.needed, plan.at_once) == (Needed(1.0, 1.0), 3)
     assert plan.price == pytest.approx(122 / 3600 * 36)
     assert plan.fit_a_gpu == math.floor(80e9 / (20e9 * 1.1 + 0.6e9)) == 3
     assert facts(plan)["price"].endswith("1.22 EUR")
+
+
+def test_packed_runs_share_a_gpu_as_their_measured_memory_lets(folder: StudyFolder) -> None:
+    study = study_of(scaling={"pack": "auto"})
+    probed(folder, "usual", peak=int(20e9))
+    with pytest.raises(ConfigError, match=r"scaling.pack=auto: the memory of 2 of 6 runs was never measured on a GPU"):
+        packed(study, small_tree(), folder)
+    probed(folder, "usual", "warm", "mean", peak=int(20e9))
+    assert packed(study, small_tree(), folder) == Scaling(gpus_per_worker=1 / 3)
+    plan = plan_of(folder, study, GPUS)
+    assert (plan.needed, plan.at_once) == (Needed(1 / 3, 1.0), 6)
+    probed(folder, "usual", "warm", "mean", peak=int(79e9))
+    with pytest.raises(ConfigError, match="does not fit"):
+        packed(study, small_tree(), folder)
+    assert packed(study_of(), small_tree(), folder) == Scaling()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"gpus_per_worker": 0.4}, "0.4 of a GPU: expected 0, a whole number, or 1/n"),
+        ({"gpus_per_worker": 1.5}, "1.5 of a GPU"),
+        ({"gpus_per_worker": 0.5, "workers": 2}, "takes whole GPUs"),
+        ({"pack": "auto", "gpus_per_worker": 0.5}, "auto says itself"),
+        ({"pack": "auto", "workers": 2}, "auto says itself"),
+    ],
+)
+def test_a_share_of_a_gpu_that_can_not_be_is_refused(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        study_of(scaling=given)
+    assert study_of(scaling={"gpus_per_worker": 0.33}).scaling.gpus_per_worker == 0.33
 
 
 def test_a_machine_that_is_too_small_is_told(folder: StudyFolder) -> None:

@@ -20,8 +20,7 @@ from guidedmix_core.datasets import Record
 from guidedmix_core.lists import Names
 from guidedmix_core.sources import _Loader
 from orchestrator import folder as study_files
-from orchestrator import mlflow_ui, protocol, trial
-from orchestrator.executors import ray_tune
+from orchestrator import mlflow_ui, protocol, ray_session, trial
 from orchestrator.folder import StudyFolder, TrialFolder
 from tests.runs import SMALL, small_run
 
@@ -109,7 +108,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_by_every_verb(call, evil: Path,
 def test_a_ray_of_ours_has_no_dashboard_and_mlflows_pages_stay_on_this_machine(monkeypatch) -> None:
     asked: list[dict[str, object]] = []
     monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
-    ray_tune._start_ray_here()
+    ray_session._start_ray_here()
     assert [options["include_dashboard"] for options in asked] == [False]
     assert mlflow_ui.HOST == "127.0.0.1"
 

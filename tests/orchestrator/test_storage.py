@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +17,13 @@ from guidedmix_core import ConfigError, Tree, build
 from orchestrator import lease, object_store, storage
 from orchestrator.executors.inline import run
 from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
+from orchestrator.listeners import Listener
 from orchestrator.object_store import PART, Copy
-from orchestrator.results import load_trials
+from orchestrator.results import TrialRecord, load_trials
 from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
 from orchestrator.study import SearchStudy
 from tests.runs import small_tree
-from tests.s3 import bucket, objects, s3_server
+from tests.s3 import bucket, objects, s3_server, start_server, stop_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of botocore
 
@@ -250,6 +253,31 @@ def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -
     assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
     states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
     assert sorted(states) == ["reused", "trained"]
+
+
+class Outage(Listener):
+    """The server goes away when a run reports, and comes back at the same address a while later."""
+
+    def trial_reported(self, record: TrialRecord, metrics: Any) -> None:
+        if metrics["step"] == 2:
+            address = os.environ["AWS_ENDPOINT_URL"].rpartition(":")
+            stop_server()
+            self.back = threading.Timer(1.5, lambda: start_server(int(address[2])))
+            self.back.start()
+
+
+def test_a_store_that_goes_away_for_a_while_costs_nothing(studies: str, caplog: pytest.LogCaptureFixture) -> None:
+    folder, outage = StudyFolder(f"{studies}/mine"), Outage()
+    search = build(Tree({**SEARCH, "parameters": {"train.steps": {"choice": [4]}}}, {}), SearchStudy)
+    run(search, small_tree(), folder, [outage])
+    outage.back.join()
+    assert "trying again" in caplog.text
+    another_process()
+    again = StudyFolder(f"{studies}/mine")
+    refresh(again.path)
+    assert [record.state for record in load_trials(again)] == ["complete"]
+    assert [row["step"] for row in read_lines(again.trials()[0].metrics)] == [2, 4]
+    assert again.events()[-1]["event"] == "study_ended"
 
 
 def test_nothing_of_a_process_goes_to_the_store(studies: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,7 @@ from orchestrator.submission import (
     Head,
     Submission,
     check_data,
+    cluster_file,
     entrypoint,
     files_of,
     for_head,
@@ -150,14 +151,26 @@ def test_the_command_reaches_the_cluster_as_it_was_typed() -> None:
 )
 def test_an_address_with_a_password_is_refused_without_showing_it(words: list[str], cluster: RayJob) -> None:
     with pytest.raises(ConfigError, match=r"://\*\*\*@.*an address with a password") as refused:
-        submission("ablate", "demo", words, None, "demo", cluster)
+        submission("ablate", "demo", words, None, "demo", cluster, None)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_job_finds_the_clusters_file_where_it_will_be(work: Path, tmp_path: Path) -> None:
+    (work / "clusters").mkdir()
+    (work / "clusters" / "mine.yaml").write_text("kind: ray_job")
+    (tmp_path / "else.yaml").write_text("kind: ray_job")
+    packed = pack(work)
+    assert cluster_file("mine", packed) == "clusters/mine.yaml"
+    assert cluster_file("local", packed) == "local"  # installed on both sides
+    assert cluster_file(str(tmp_path / "else.yaml"), packed) is None
+    asked = submission("tune", "demo", [], None, "demo", SHARED, "clusters/mine.yaml")
+    assert asked.variables["GUIDEDMIX_CLUSTER"] == "clusters/mine.yaml"
 
 
 def test_secrets_go_by_name_and_a_job_has_time_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "planted")
     cluster = RayJob(storage="/mnt", secrets=("SOME_TOKEN",), environment={"REGION": "eu"})
-    asked = for_head(submission("ablate", "demo", [], None, "demo", cluster), HEAD, cluster, None)
+    asked = for_head(submission("ablate", "demo", [], None, "demo", cluster, None), HEAD, cluster, None)
     assert asked.variables["RAY_JOB_STOP_WAIT_TIME_S"] == "600"
     assert asked.variables["REGION"] == "eu"
     assert json.loads(asked.variables[SUBMITTED])["secrets"] == ["SOME_TOKEN"]
@@ -168,7 +181,7 @@ def test_secrets_go_by_name_and_a_job_has_time_to_leave(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda:0", 1), ("cpu", 0)])
 def test_a_single_run_reserves_what_it_trains_on(device: str, gpus: int) -> None:
     cluster = RayJob(storage="/mnt", gpus=4)  # none is up yet
-    asked = for_head(submission("train", "small", [], None, "one", cluster), HEAD, cluster, device)
+    asked = for_head(submission("train", "small", [], None, "one", cluster, None), HEAD, cluster, device)
     assert (asked.gpus, asked.cpus) == (gpus, 1)
 
 
