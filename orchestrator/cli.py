@@ -8,7 +8,20 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, clusters, compare, data, doctor, errors, plans, requests, rungs, studies
+from orchestrator.arrival import check_arrival
+from orchestrator.commands import (
+    checkpoints,
+    clusters,
+    compare,
+    data,
+    doctor,
+    errors,
+    jobs,
+    plans,
+    requests,
+    rungs,
+    studies,
+)
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -24,6 +37,10 @@ app.command()(plans.plan)
 app.command()(studies.tune)
 app.command()(studies.ablate)
 app.command()(studies.train)
+app.command()(jobs.submit)
+app.command("jobs")(jobs.list_jobs)
+app.command()(jobs.logs)
+app.command()(jobs.stop)
 app.command()(requests.show)
 app.command()(requests.check)
 app.command("list")(requests.list_)
@@ -44,6 +61,7 @@ def main() -> None:
     """The entry point: a wrong request is told in plain words, with exit code 2."""
     quiet_dependencies()
     try:
+        check_arrival()
         app()
     except Exception as error:
         from guidedmix_core import ConfigError  # not before: `--help` need not wait for torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from orchestrator.folder import StudyFolder
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 Changes = Annotated[
     list[str] | None,
@@ -50,6 +51,12 @@ def study_folder(where: str) -> StudyFolder:
     refresh(folder.path)
     folder.request()
     return folder
+
+
+def default_name(verb: str, file: str) -> str:
+    """Of a study, and of its folder in `studies/`; that of a single run goes on with its fingerprint."""
+    stem = Path(file).stem
+    return {"tune": stem, "ablate": f"ablation-{stem}", "train": f"train-{stem}"}[verb]
 
 
 def more_blocks(seeds: str) -> int:
