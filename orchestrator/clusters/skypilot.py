@@ -89,8 +89,7 @@ class Skypilot(Cluster):
             "file_mounts": files,
             **({"envs": dict(self.environment)} if self.environment else {}),
             "secrets": dict.fromkeys((TOKEN, *self.secrets)),  # null: the value comes with `--secret`
-            "setup": "\n".join(["set -e", *install_commands(self.package, self.constraints, self.storage), *self.setup])
-            + "\n",
+            "setup": "\n".join(["set -e", *installs, *self.setup]) + "\n",
             "run": RUN.format(
                 waiting=WAITING,
                 options=HEAD_OPTIONS,
