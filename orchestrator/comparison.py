@@ -87,6 +87,16 @@ class Cell:
         """By block, of the complete runs that have it."""
         return {block: run.metrics[metric] for block, run in self.complete.items() if metric in run.metrics}
 
+    def pairs(self, other: Cell, metric: str) -> tuple[dict[int, float], dict[int, float]]:
+        """Of both, by block, where the runs may be paired: BatchNorm saw batches of one size."""
+        alike = {
+            block
+            for block in self.complete.keys() & other.complete.keys()
+            if self.complete[block].halvings == other.complete[block].halvings
+        }
+        own, theirs = self.values(metric), other.values(metric)
+        return {block: own[block] for block in alike & own.keys()}, theirs
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -156,7 +166,10 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         levels = request.get("levels", {}).get(name, {})
         is_starred &= name != ceiling
         cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
-    values = {name: arm.values for name, arm in arms.items()}
+    values = {
+        name: {block: value for block, value in arm.values.items() if block not in arm.halvings}
+        for name, arm in arms.items()
+    }
     effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
     return Comparison(
         tuple(cells.values()),

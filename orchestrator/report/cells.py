@@ -162,9 +162,8 @@ def _interval(metric: str, versus: Estimate) -> str:
 
 def _class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
     """(IoU, difference to the reference)."""
-    values = cell.values(metric)
-    gap = None if cell is reference else paired(values, reference.values(metric))
-    return estimate([*values.values()]), gap
+    gap = None if cell is reference else paired(*cell.pairs(reference, metric))
+    return estimate([*cell.values(metric).values()]), gap
 
 
 def _class_cell(value: Estimate | None, gap: Estimate | None, deepest: float) -> tuple[str, str, str]:

@@ -143,6 +143,15 @@ def test_a_run_whose_batch_norm_saw_smaller_batches_is_in_no_difference(tmp_path
     assert (len(cell.complete), len(cell.adjusted)) == (4, 1)
 
 
+def test_classes_too_are_paired_only_where_batchnorm_saw_batches_of_one_size(tmp_path: Path) -> None:
+    comparison = adjusted(tmp_path / "demo", {"mean_teacher": (1,)}, sees_batches=True)
+    cell = next(cell for cell in comparison.cells if cell.name == "mean_teacher")
+    metric = next(name for name in cell.complete[0].metrics if name.startswith("val/iou/"))
+    own, theirs = cell.pairs(comparison.reference, metric)
+    assert (set(own), set(theirs)) == ({0, 2, 3}, {0, 1, 2, 3})
+    assert set(cell.values(metric)) == {0, 1, 2, 3}
+
+
 def test_a_run_without_batch_norm_is_compared_and_marked(tmp_path: Path) -> None:
     comparison = adjusted(tmp_path / "demo", {"mean_teacher": (1,)}, sees_batches=False)
     assert comparison.cells[2].versus is not None
