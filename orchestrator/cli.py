@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, clusters, compare, data, errors, plans, requests, rungs, studies
+from orchestrator.commands import checkpoints, clusters, compare, data, errors, plans, requests, rungs, status, studies
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("list")(requests.list_)
 app.command()(checkpoints.evaluate)
 app.command()(checkpoints.predict)
 app.command()(studies.ui)
+app.command()(status.status)
 app.command()(studies.report)
 app.command()(rungs.rungs)
 app.command()(compare.compare)

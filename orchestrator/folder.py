@@ -13,6 +13,7 @@ What is written here is in the store, too, when the call returns, if the folder 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import math
@@ -27,7 +28,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError, sync_folder, write_whole
-from orchestrator.lease import Lease, leased
+from orchestrator.lease import Lease, is_held, leased
 from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, shown
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class StudyFolder:
     def running(self) -> Iterator[None]:
         """Held by the one process that runs the study. ConfigError if another one does."""
         if copy_of(self.path) is None:
-            with _exclusive(self.path, wait=0):
+            with _exclusive(self.path, wait=1):  # who looks whether it is held holds it for a moment
                 yield
             return
         with leased(self.path) as self._lease:
@@ -71,6 +72,10 @@ class StudyFolder:
             refresh(self.path)
             yield
             publish(self.path)
+
+    def is_running(self) -> bool:
+        """Whether a process runs the study, here or on another machine. In an object store it takes seconds to see."""
+        return _is_locked(self.path) if copy_of(self.path) is None else is_held(self.path)
 
     def claim(self, request: Mapping[str, Any], identity: str) -> None:
         """The folder is this request's from now on. ConfigError if it is another one's.
@@ -170,6 +175,20 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing lets go
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def now() -> str:
