@@ -17,11 +17,15 @@ from uuid import uuid4
 from guidedmix_core import ConfigError
 from orchestrator import mlflow_run
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
-from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown
+from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown, wants_login
 from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
 from orchestrator.storage import home
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+LOGIN = (
+    "the server lets nobody in without a login, or not with this one; give MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+)
 STUDY_FILES = ("study.yaml", "summary.json", "report.html")
 
 
@@ -59,8 +63,9 @@ class Mirror:
         except ConfigError:
             raise
         except Exception as error:  # of MLflow, its database driver, the network or the disk, as the URI has it
-            cure = "start the server or correct the address, or go without: tracking.mlflow=null"
-            raise ConfigError(f"tracking.mlflow={self.uri}: {first_line(error)}; {cure}") from error
+            cure = "" if wants_login(error) else "start the server or correct the address, "
+            without = f"{cure}or go without: tracking.mlflow=null"
+            raise ConfigError(f"tracking.mlflow={self.uri}: {first_line(error)}; {without}") from error
 
     def sync(self, running: Collection[str] = (), *, is_over: bool = True) -> None:
         """Make MLflow match the folder. `running`: fingerprints of the trials that somebody works on now.
@@ -263,6 +268,8 @@ class Mirror:
 
 def first_line(error: BaseException) -> str:
     """What to tell the user: the system's word if it is at the root. A message may quote the address's password."""
+    if wants_login(error):
+        return LOGIN
     root = error
     while inner := root.__cause__ or root.__context__:
         root = inner

@@ -75,7 +75,9 @@ class Tracking(Config):
     """Where to look at the runs. The study folder has it all without."""
 
     mlflow: str | None = Field(
-        "sqlite:///{study}/mlflow.db", description="a tracking URI, {study} is the study's folder; null: none"
+        "auto",
+        description="a tracking URI, {study} is the study's folder; auto: that of MLFLOW_TRACKING_URI, and where it is "
+        "not set sqlite:///{study}/mlflow.db; null: none",
     )
 
 

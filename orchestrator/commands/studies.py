@@ -115,8 +115,12 @@ def train(
     study: StudyDir = None,
     device: Device = "auto",
     mlflow: Annotated[
-        str, typer.Option(help="MLflow's tracking URI. `{study}` is the study's folder; empty: no MLflow.")
-    ] = "sqlite:///{study}/mlflow.db",
+        str,
+        typer.Option(
+            help="MLflow's tracking URI, `{study}` is the study's folder. auto: $MLFLOW_TRACKING_URI, else a database "
+            "in that folder; empty: no MLflow."
+        ),
+    ] = "auto",
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
