@@ -18,7 +18,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,9 +104,12 @@ class StudyFolder:
     def trial(self, fingerprint: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / fingerprint)
 
-    def trials(self) -> list[TrialFolder]:
-        """Those the driver has handed out, by fingerprint."""
-        return [TrialFolder(found.parent) for found in sorted(self.path.glob("trials/*/trial.json"))]
+    def trials(self, without: Container[str] = ()) -> list[TrialFolder]:
+        """Those the driver has handed out, by fingerprint; some of them need not be looked at."""
+        place = self.path / "trials"
+        names = sorted(os.listdir(place)) if place.is_dir() else []
+        found = (TrialFolder(place / name) for name in names if name not in without)
+        return [trial for trial in found if trial.trial.exists()]
 
     def append(self, event: Mapping[str, Any]) -> None:
         """One event at the journal's end, with its time; on disk when this returns."""

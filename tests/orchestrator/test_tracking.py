@@ -452,7 +452,7 @@ def test_a_store_that_comes_back_has_everything_at_the_end(folder: StudyFolder) 
 
 def test_the_ui_of_a_study_without_mlflow_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not tracked by MLflow"):
-        start_ui(study(tmp_path / "plain").path, 5000)
+        start_ui(study(tmp_path / "plain"), 5000)
 
 
 def test_the_ui_says_that_its_port_is_taken(folder: StudyFolder) -> None:
@@ -462,7 +462,7 @@ def test_the_ui_says_that_its_port_is_taken(folder: StudyFolder) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigError, match=f"--port={port}: Address already in use; .* --port {port + 1}"):
-            start_ui(folder.path, port)
+            start_ui(folder, port)
 
 
 def test_the_ui_opens_with_trials_ranked_and_what_was_searched(folder: StudyFolder) -> None:
