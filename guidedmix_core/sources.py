@@ -159,19 +159,24 @@ def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
         return not is_entered, not path.endswith(".name"), path.count(".")
 
     for path in sorted(changes, key=order):
-        values: dict[str, Any] = {}
-        inner = values
-        *sections, last = path.split(".")
-        for section in sections:
-            inner = inner.setdefault(section, {})
-        inner[last] = changes[path]
-        if sections[:1] == ["stages"] and not tree.values.get("stages"):
+        if path.startswith("stages.") and not tree.values.get("stages"):
             raise ConfigError(f"{origin}: {path}: the run has no stages; give stages=[{{method: …, steps: …}}]")
-        try:
-            tree = overlay(tree, Tree(values, {path: origin}))
-        except ConfigError as error:
-            raise ConfigError(f"{origin}: {error}") from None
+        tree = put(tree, path, changes[path], origin)
     return tree
+
+
+def put(tree: Tree, path: str, value: Any, origin: str) -> Tree:
+    """The tree, which may be that of a run or of changes alone, with one value."""
+    values: dict[str, Any] = {}
+    inner = values
+    *sections, last = path.split(".")
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[last] = value
+    try:
+        return overlay(tree, Tree(values, {path: origin}))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
 
 
 def _places(node: yaml.Node, path: str, name: str, origins: dict[str, str]) -> None:

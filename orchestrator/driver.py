@@ -25,6 +25,7 @@ from guidedmix_core import Preempted, RunConfig, StageReport, Tree, build, dump,
 from orchestrator import attempts
 from orchestrator.ablation import AblationStudy
 from orchestrator.canary import check_canary, check_first
+from orchestrator.clusters import this_cluster
 from orchestrator.comparison import asked_for
 from orchestrator.confirmation import with_last_confirmation
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
@@ -85,7 +86,7 @@ class Driver:
         """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
         request = _request(self.study, self.base, self.folder)
         self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
-        write_json(self.folder.provenance, here := environment())
+        write_json(self.folder.provenance, {**(here := environment()), "price": _price()})
         self._reconcile()
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
         if retry_failed:
@@ -261,6 +262,13 @@ class Driver:
 def _so_far(job: Job) -> TrialRecord:
     refresh(job.folder.path)
     return load_trial(job.folder)
+
+
+def _price() -> dict[str, Any] | None:
+    """Of the GPUs that this study uses, as far as it is known."""
+    cluster = this_cluster()
+    rate = cluster.price_per_gpu_hour
+    return None if rate is None else {"per_gpu_hour": rate, "currency": cluster.currency}
 
 
 def _names(job: Job) -> dict[str, Any]:

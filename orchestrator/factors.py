@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from guidedmix_core import Config, Tree, nearest, override
+from guidedmix_core import Config, Tree, nearest, put
 from orchestrator.designs import FULL, Design, Levels, is_balanced
 from orchestrator.space import refuse
 
@@ -169,7 +169,7 @@ def together(changes: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     tree = Tree({}, {})
     for part in changes:
         for path, value in part.items():
-            tree = override(tree, {path: value}, name)
+            tree = put(tree, path, value, name)
     return leaves(tree.values)
 
 

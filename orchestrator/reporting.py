@@ -21,6 +21,8 @@ OnReport = Callable[[int, dict[str, float]], bool]
 OnStage = Callable[[StageReport], None]
 Progress = Callable[[int, int, Mapping[str, Tensor]], None]
 
+Notice = Callable[[], bool]
+
 LOOK, LOOK_AFAR = 1.0, 5.0
 """Seconds between two looks for the file `leave`: the folder may be on a server, or in an object store."""
 KEEP = 60.0
@@ -47,6 +49,8 @@ class Reporting:
         self.looked = self.kept = -math.inf
         self.stage: Path | None = None
         """Of the last stage that was told."""
+        self.notice: Notice = lambda: False
+        """Whether this machine is about to be taken away."""
         self.foreign: Exception | None = None
         """Raised by a listener: not the run's failure."""
 
@@ -78,7 +82,7 @@ class Reporting:
         if now - self.kept > KEEP and self.stage is not None:
             self.kept = now
             publish(self.stage)
-        return is_there(self.folder.leave)
+        return is_there(self.folder.leave) or self.notice()
 
     def evaluated(self, report: Report) -> bool:
         self.publish_checkpoints()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray import train, tune
+from ray._private.state import state
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from guidedmix_core import ConfigError, Preempted, RunConfig, Tree, build
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 
 ACCELERATOR = "accelerator_type:"
 """Ray's resource that a node has for its type of GPU."""
+GRACE = 60.0
+"""Seconds that a node may outlive its announced end."""
 SPOILED = ("oom", "bug", "infrastructure")
 """Failures after which a process is not used again: its device may be in any state."""
 
@@ -162,14 +167,31 @@ def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) 
         torch.cuda.set_per_process_memory_fraction(task.group.gpus)
     is_over = folder.result.exists()
     policy: dict[str, Any] = {"device": task.group.device, "failures": task.failures}
+    if spoiled is not None:  # Ray Train looks after the nodes of a group
+        policy["notice"] = lambda: _seconds_left() is not None
     try:
         record = run_trial(task.config(), folder, task.objective, on_report=on_report, **policy)
     except Preempted as left:
-        if spoiled is None:
-            raise RuntimeError(f"{folder.path}: {left}") from None
-        return
+        if is_there(folder.leave) and spoiled is not None:
+            return
+        _wait_for_the_end()
+        raise RuntimeError(f"{folder.path}: {left}") from None
     if record.failure and not is_over and (spoiled is None or record.failure["reason"] in spoiled):
         raise RuntimeError(f"{folder.path}: failed ({record.failure['reason']}); this process is not used again")
+
+
+def _seconds_left() -> float | None:
+    """Until this node is taken away, as Ray was told; None if nobody has said so. 0 also if nobody has said when."""
+    deadline = state.get_draining_nodes().get(ray.get_runtime_context().get_node_id())
+    return None if deadline is None else max(0.0, deadline / 1000 - time.time())
+
+
+def _wait_for_the_end() -> None:
+    """A process that dies with its node is started again elsewhere, and that is not counted. If the node stays after
+    all, the process fails, which is."""
+    if (seconds := _seconds_left()) is not None:
+        log.warning("this node is taken away in %.0f s; the run has saved where it is", seconds)
+        time.sleep(seconds + GRACE)
 
 
 class _Relay:
@@ -241,7 +263,8 @@ def _in_group(loop: dict[str, Any]) -> None:
     else:
         torch.set_num_threads(max(1, int(task.group.cpus)))
         if not is_there((folder := task.place()).leave):
-            follow_trial(task.config(), folder, device=task.group.device, failures=task.failures)
+            with suppress(Preempted):  # the first worker says what comes of it
+                follow_trial(task.config(), folder, device=task.group.device, failures=task.failures)
 
 
 def _report_to_relay(relay: Any, step: int, metrics: dict[str, float]) -> bool:

@@ -35,7 +35,7 @@ from orchestrator.chains import stage_folders, stages_of
 from orchestrator.failures import USUAL, Failure, Failures, classify
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
-from orchestrator.reporting import Following, OnReport, OnStage, Progress, Reporting, line
+from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
 from orchestrator.storage import publish, refresh
 from orchestrator.study import Objective
@@ -74,6 +74,7 @@ def run_trial(
     on_report: OnReport = lambda step, metrics: False,
     on_stage: OnStage = lambda stage: None,
     progress: Progress = lambda step, steps, losses: None,
+    notice: Notice = lambda: False,
     device: str = "auto",
     failures: Failures = USUAL,
 ) -> TrialRecord:
@@ -82,8 +83,8 @@ def run_trial(
     Each evaluation is a line of `metrics.jsonl` before `on_report` hears of it; after a crash the last one may be told
     once more. True from `on_report`, or the file `stop`, asks the run to stop there. Whatever the run raises becomes a
     `failed` record, unless the memory has run out and `failures` has it start again with less; what `on_report` raises,
-    and KeyboardInterrupt, leaves the trial as a killed process would. The file `leave` has the run save where it is and
-    raise Preempted. A run that hangs is recorded, and this process ends.
+    and KeyboardInterrupt, leaves the trial as a killed process would. The file `leave`, or True from `notice`, has the
+    run save where it is and raise Preempted. A run that hangs is recorded, and this process ends.
 
     In a group of workers only rank 0 calls this, the others call `follow_trial`.
     """
@@ -99,6 +100,7 @@ def run_trial(
             if not folder.trial.exists():
                 hand_out(folder, config)
             reporter = Reporting(folder, objective, on_report, on_stage, progress)
+            reporter.notice = notice
             try:
                 write_json(folder.result, _run(config, folder, reporter, device, failures))
             except Preempted:

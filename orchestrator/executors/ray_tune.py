@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
@@ -52,14 +52,15 @@ def run(
     retry_failed: bool = False,
 ) -> None:
     """Make every run of the study that has no end yet. ConfigError before the first one if the request is wrong."""
+    study = study.model_copy(update={"scaling": packed(study, base, folder)})
     with (
         driving(study, base, folder, listeners, retry_failed=retry_failed) as driver,
         _scratch(folder) as scratch,
         cluster() as is_ours,
     ):
         grown = None if is_ours else this_cluster().num_gpus
-        group = group_of(scaling := packed(study, base, folder), device, grown)
-        many = at_once(scaling, group, grown)
+        group = group_of(study.scaling, device, grown)
+        many = at_once(study.scaling, group, grown)
         with no_groups_left(), on_sigterm(driver.leave):  # after Ray has set its own
             _tune(driver, group, many, scratch)
 
@@ -170,17 +171,26 @@ class _Events(tune.Callback):
         """Its processes died, more often than a run is restarted. Its own failures a run records itself."""
         with _through_tune():
             job = self._job(trial)
-            error = trial.get_pickled_error() or RuntimeError(trial.get_error())
             if job.folder.leave.exists():
                 self._driver.left(job)
             else:
-                self._driver.ended(job, lose_trial(job.config, job.folder, error))
+                e = _last_error(trial)
+                print("LOST", repr(e), getattr(e, "preempted", None), flush=True)
+                self._driver.ended(job, lose_trial(job.config, job.folder, e))
 
     def _job(self, trial: Trial) -> Job:
         return self._driver.out[trial.config["fingerprint"]]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _last_error(trial: Trial) -> BaseException:
+    """As Tune keeps it on this machine; it may not have reached Tune's storage yet."""
+    file = trial.pickled_error_file
+    if file is None or not Path(file).exists():
+        return ConnectionError(f"the process of the run was lost ({trial.get_error() or 'nothing more is known'})")
+    return cloudpickle.loads(Path(file).read_bytes())
 
 
 class _Silence(TrialProgressCallback):

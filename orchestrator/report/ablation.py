@@ -50,7 +50,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "notes": notes(comparison),
         "unit": metric_unit(goal.metric),
         "factors": factors_of(facts.request),
-        "cells": cell_rows(comparison, facts.request),
+        "cells": cell_rows(comparison, facts),
         "columns": shown_cells(comparison),
         "devices": tables.devices(facts),
         "effects": effect_rows(comparison),
@@ -91,7 +91,7 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         *found,
         Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
         Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
-        Tile(duration(seconds), "", "of training, all runs together"),
+        Tile(facts.spending.words(seconds) or duration(seconds), "", "of training, all runs together"),
     ]
 
 

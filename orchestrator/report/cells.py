@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.failures import counted
@@ -14,6 +12,7 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
 from orchestrator.report.paper import factors_of, marks, p_words
 from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
+from orchestrator.spending import Spending
 from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.units import is_share
 
@@ -42,7 +41,7 @@ class CellRow:
     failed: str
     time: str
     total: str
-    """Of all its runs, also those that failed."""
+    """Of all its runs, also those that failed: GPU-hours and their price, or time."""
     is_ceiling: bool
 
 
@@ -63,10 +62,13 @@ class ClassRow:
     """(mean IoU, difference to the reference, background) of each cell."""
 
 
-def cell_rows(comparison: Comparison, request: Mapping[str, Any]) -> list[CellRow]:
-    """Of the cells that a page holds. `request`: the content of `study.yaml`."""
-    factors = factors_of(request)
-    return [_cell_row(cell, comparison, marks(cell.name, request, factors)) for cell in shown_cells(comparison)]
+def cell_rows(comparison: Comparison, facts: Facts) -> list[CellRow]:
+    """Of the cells that a page holds."""
+    factors = factors_of(facts.request)
+    return [
+        _cell_row(cell, comparison, marks(cell.name, facts.request, factors), facts.spending)
+        for cell in shown_cells(comparison)
+    ]
 
 
 def mask_rows(comparison: Comparison) -> list[MaskRow]:
@@ -127,7 +129,7 @@ def spread_of(metric: str, versus: Estimate) -> str:
     return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
 
 
-def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> CellRow:
+def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spending: Spending) -> CellRow:
     metric, n = comparison.objective.metric, len(cell.complete)
     adjusted = None if cell.evidence is None else cell.evidence.p_adjusted
     spent = sum(run.seconds for run in cell.runs if run is not None)
@@ -147,7 +149,7 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...]) -> Ce
         verdict=cell.verdict,
         failed=counted(cell.failures),
         time="–" if cell.seconds is None else duration(cell.seconds),
-        total=duration(spent) if spent else "",
+        total=(spending.words(spent) or duration(spent)) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
 

@@ -33,7 +33,7 @@ def fresh_runs(facts: Facts) -> FreshRuns | None:
         return FreshRuns(refusal=f"{found[0].upper()}{found[1:]}.")
     return FreshRuns(
         paths=listed(found.paths),
-        rows=tuple(cell_rows(found.comparison, facts.request)),
+        rows=tuple(cell_rows(found.comparison, facts)),
         sentences=tuple(found.sentences(*_written(facts))),
         warnings=tuple(found.warnings),
     )

@@ -11,6 +11,7 @@ from orchestrator.comparison import Comparison, asked_for, compare
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.report.wording import short_names
 from orchestrator.results import TrialRecord, best, curves, load_trials, objectives_of
+from orchestrator.spending import Spending, spending
 from orchestrator.study import Objective
 
 SCORED = ("complete", "stopped")
@@ -63,6 +64,10 @@ class Facts:
     @cached_property
     def references(self) -> tuple[TrialRecord, ...]:
         return tuple(record for record in self.records if record.label is not None and record.cell is None)
+
+    @cached_property
+    def spending(self) -> Spending:
+        return spending(self.folder, self.request)
 
     @property
     def goal(self) -> Objective:

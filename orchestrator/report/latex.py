@@ -1,4 +1,4 @@
-"""The table of an ablation in LaTeX: `\\usepackage{booktabs}` and `\\input{table.tex}` is all it needs."""
+"""The table of an ablation in LaTeX: `\\usepackage{booktabs,graphicx}` and `\\input{table.tex}` is all it needs."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ SPELLED = {
     CHECK: r"\present{}",
 }
 
+NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""A table that is wider than the text is made as wide."""
+
 
 def latex(table: PaperTable) -> str:
     """The whole of `table.tex`."""
@@ -55,12 +58,13 @@ def latex(table: PaperTable) -> str:
     )
     caption = " ".join([*warning, *map(escaped, table.caption), *ceiling])
     lines = [
-        r"% \usepackage{booktabs}",
+        r"% \usepackage{booktabs,graphicx}",
         r"\providecommand{\present}{\ensuremath{\surd}}% or, with amssymb: \newcommand{\present}{\checkmark}",
         r"\begin{table}[t]",
         r"\centering\small",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9]+', '-', table.study)}}}",
+        NO_WIDER,
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         rf"{' & '.join(heads)} \\",
@@ -68,7 +72,7 @@ def latex(table: PaperTable) -> str:
         *map(_line, table.rows),
         *apart,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"

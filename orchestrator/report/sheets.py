@@ -47,10 +47,17 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
             "verdict": cell.verdict,
             "star": cell.is_starred,
             "seconds": cell.seconds,
+            **_spent(facts, cell),
             "runs": " ".join(run.fingerprint for run in cell.complete.values()),
         }
         for cell in comparison.cells
     ]
+
+
+def _spent(facts: Facts, cell: Cell) -> dict[str, float | None]:
+    """By all runs of a cell, also those that failed."""
+    seconds = sum(run.seconds for run in cell.runs if run is not None)
+    return {"gpu_hours": facts.spending.gpu_hours(seconds), "price": facts.spending.price(seconds)}
 
 
 def run_rows(facts: Facts, comparison: Comparison | None, unfinished: str) -> list[dict[str, Any]]:

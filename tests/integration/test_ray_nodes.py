@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import ray._raylet
+import torch
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 from guidedmix_core import Tree, build
 from orchestrator import ray_session
@@ -92,6 +98,30 @@ class NodeKiller(Listener):
         self.out.discard(record.fingerprint)
 
 
+class SpotNotice(Listener):
+    """After the first report one of two busy nodes is announced to go, and goes."""
+
+    def __init__(self, nodes: Nodes, place: str) -> None:
+        self.nodes, self.place = nodes, place
+        self.saved_at: list[int] = []
+        self.thread: threading.Thread | None = None
+
+    def trial_reported(self, record: TrialRecord, metrics: Any) -> None:
+        if self.thread is None:
+            self.thread = threading.Thread(target=self.take_away)
+            self.thread.start()
+
+    def take_away(self) -> None:
+        node = self.nodes.nodes.pop(0)
+        client = ray._raylet.GcsClient(address=self.nodes.cluster.address)
+        reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+        assert client.drain_node(node.node_id, reason, "spot", int(1000 * (time.time() + 8)))[0]
+        time.sleep(9)
+        found = [content for name, content in objects(self.place).items() if name.endswith("last.pt")]
+        self.saved_at = [torch.load(io.BytesIO(content), weights_only=True)["step"] for content in found]
+        self.nodes.cluster.remove_node(node, allow_graceful=False)
+
+
 @pytest.fixture(scope="module")
 def studies() -> Iterator[str]:
     with s3_server() as uri:
@@ -139,3 +169,18 @@ def test_a_node_that_dies_costs_steps_and_nothing_else(
     assert stored["study.yaml"] == folder.study_yaml.read_bytes()
     assert ray_session.placement_groups() == set()
     assert ray.available_resources()["CPU"] == 2
+
+
+def test_a_node_that_is_announced_to_go_costs_no_step_and_no_restart(nodes: Nodes, studies: str) -> None:
+    folder = StudyFolder(f"{studies}/spot")
+    every = 600
+    base = {**LONG, "train.steps": 3 * every, "evaluate.every": every}
+    notice = SpotNotice(nodes, f"{studies}/spot")
+    ray_tune.run(study_of(failures={"restarts": 0}), small_tree(base), folder, [notice], "cpu")
+    assert notice.thread is not None
+    notice.thread.join()
+    nodes.nodes.append(nodes.add())
+    assert [record.state for record in load_trials(folder)] == ["complete", "complete"]
+    assert [[row["step"] for row in run] for run in rows(folder).values()] == [[every, 2 * every, 3 * every]] * 2
+    assert sum(len(read_json(trial.environment)["restarts"]) for trial in folder.trials()) == 1
+    assert any(step % every for step in notice.saved_at), "nothing was saved between two reports"

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_exports, write_page
+from orchestrator.report import write_exports, write_page, write_report
 from orchestrator.report.facts import read_facts
 from orchestrator.report.latex import latex
 from orchestrator.report.markdown import markdown
@@ -216,3 +218,32 @@ def test_of_a_search_there_are_the_runs(tmp_path):
     assert file.name == "runs.csv"
     assert len(rows) == 14
     assert {row["status"] for row in rows} == {"UNFINISHED: 13 of 14 runs have ended."}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_prints_the_table_no_wider_than_the_text(hostile, tmp_path):
+    (tmp_path / "table.tex").write_text(latex(table_of(hostile)))
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table.tex}\end{document}"
+    (tmp_path / "page.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
+    assert "Overfull" not in said.stdout
+
+
+def test_each_cell_says_what_its_gpus_took_and_cost(factorial):
+    request = yaml.safe_load((factorial / "study.yaml").read_text())
+    request["scaling"] = {"workers": 2, "gpus_per_worker": 1.0}
+    (factorial / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
+    made = json.loads((factorial / "provenance.json").read_text())
+    (factorial / "provenance.json").write_text(json.dumps({**made, "price": {"per_gpu_hour": 3.0, "currency": "EUR"}}))
+    files = {path.name: path for path in write_report(StudyFolder(factorial))}
+    seconds: dict[str, float] = {}
+    for trial in StudyFolder(factorial).trials():
+        cell = json.loads(trial.trial.read_text())["cell"]
+        seconds[cell] = seconds.get(cell, 0.0) + json.loads(trial.result.read_text())["seconds"]
+    rows = {row["cell"]: row for row in csv.DictReader(files["cells.csv"].read_text().splitlines())}
+    hours = 2 * seconds["full"] / 3600
+    assert float(rows["full"]["gpu_hours"]) == pytest.approx(hours)
+    assert float(rows["full"]["price"]) == pytest.approx(3 * hours)
+    assert f"{hours:.2g} GPU-hours, {3 * hours:,.2f} EUR in all" in files["report.html"].read_text()

@@ -286,3 +286,13 @@ def test_a_wrong_level_is_reported_with_file_line_and_cure(write):
 def test_a_list_of_blocks_is_changed_by_section_only(write):
     message = problem_of(write(blocks=[{"seed": [0, 1]}]), "blocks.seed=[2]")
     assert message == "command line: blocks.seed: blocks is a list; give blocks.0.PATH=…"
+
+
+def test_a_factor_and_a_cell_reach_into_the_stages_of_the_base(write):
+    chain = {"stages": [{"method": "supervised", "steps": 20}]}
+    factors = {"warm": {"long": {}, "short": {"stages.0.steps": 10}}, "rate": {"on": {}, "off": {"optim.lr": 0.1}}}
+    cells = {"longest": {"stages.0.steps": 40}}
+    study, base = load(write(changes=chain, factors=factors, cells=cells))
+    steps = {run.cell: run.config.stages[0].steps for run in study.runs(base)}
+    assert steps == {"full": 20, "warm=short": 10, "without_rate": 20, "longest": 40}
+    assert "stages.0.steps: the run has no stages" in problem_of(write(factors=factors))

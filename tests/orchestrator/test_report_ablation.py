@@ -70,7 +70,7 @@ def test_too_little_headroom_is_flagged(tmp_path):
 
 def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
     facts, comparison = comparison_of(study)
-    rows = cell_rows(comparison, facts.request)
+    rows = cell_rows(comparison, facts)
     assert [row.name for row in rows] == list(CELLS)
     unstable = rows[-1]
     assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2 diverged", "36.0", True)
@@ -101,7 +101,7 @@ def test_equal_cells_are_told_and_shown_twice(tmp_path):
     html = written(path)
     assert "guidedmix is the same configuration as supervised." in words(html)
     facts, comparison = comparison_of(path)
-    assert [row.mean for row in cell_rows(comparison, facts.request)].count("47.6") == 2
+    assert [row.mean for row in cell_rows(comparison, facts)].count("47.6") == 2
 
 
 def test_runs_that_are_not_asked_for_any_more_are_counted_and_not_shown(tmp_path):
