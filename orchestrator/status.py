@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,9 +15,9 @@ from orchestrator.comparison import asked_for
 from orchestrator.console import title
 from orchestrator.failures import CURES
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
-from orchestrator.plan import Needed, needed_by
 from orchestrator.resources import Scaling
 from orchestrator.results import Records, TrialRecord, best, objectives_of
+from orchestrator.spending import spending
 from orchestrator.storage import HEAVY, refresh, size_of
 
 UNREAD = (*HEAVY, "panels", "report", "attempts", "counts.npz", "report.html")
@@ -101,7 +101,8 @@ class Status:
 class Watch:
     """Looks at one study as often as one likes; it reads again only what has changed."""
 
-    def __init__(self, folder: StudyFolder, cluster: Cluster) -> None:
+    def __init__(self, folder: StudyFolder, cluster: Cluster | None = None) -> None:
+        """The cluster's price, or that of where the study was begun."""
         self._folder, self._cluster, self._records = folder, cluster, Records(folder)
         self._weighed: tuple[float, int] | None = None
 
@@ -118,7 +119,13 @@ class Watch:
 
 
 def status_of(
-    folder: StudyFolder, records: Sequence[TrialRecord], cluster: Cluster, at: datetime, disk: int, *, is_running: bool
+    folder: StudyFolder,
+    records: Sequence[TrialRecord],
+    cluster: Cluster | None,
+    at: datetime,
+    disk: int,
+    *,
+    is_running: bool,
 ) -> Status:
     """At a time; `is_running`: a process holds the study."""
     request, events = folder.request(), folder.events()
@@ -133,12 +140,14 @@ def status_of(
     to_come = _steps_to_come(request, runs)
     begun = sum(run.steps - run.step for run in runs if run.state == "running")
     left = 0 if is_over else begun + to_come * (planned - len(runs))
-    needed, each = _needed(request), _seconds_a_step(runs)
+    each = _seconds_a_step(runs)
     usual = 1 / each if each else 0.0  # of who has not reported yet
     speed = sum(run.steps_per_second or usual for run in out) or None
-    spent = needed.units * sum(map(_seconds, runs)) / 3600
-    hours_left = None if each is None else needed.units * left * each / 3600
-    rate = cluster.price_per_gpu_hour if needed.unit == "GPU" else None
+    paid = spending(folder, request)
+    if cluster is not None:
+        paid = replace(paid, price_per_gpu_hour=cluster.price_per_gpu_hour, currency=cluster.currency)
+    units = paid.gpus or _cores(request)
+    spent, seconds_left = sum(map(_seconds, runs)), None if each is None else left * each
     winner = best(runs, goal)
     here = read_json(folder.provenance) if folder.provenance.exists() else {}
     started = next((event["time"] for event in reversed(events) if event["event"] == "study_started"), here.get("time"))
@@ -159,12 +168,12 @@ def status_of(
         steps_to_come=to_come,
         steps_per_second=speed,
         seconds_left=left / speed if speed else None,
-        unit="GPU" if needed.unit == "GPU" else "core",
-        hours_spent=spent,
-        hours_left=hours_left,
-        price_spent=None if rate is None else spent * rate,
-        price_left=None if rate is None or hours_left is None else hours_left * rate,
-        currency=cluster.currency,
+        unit="GPU" if paid.gpus else "core",
+        hours_spent=units * spent / 3600,
+        hours_left=None if seconds_left is None else units * seconds_left / 3600,
+        price_spent=paid.price(spent),
+        price_left=None if seconds_left is None else paid.price(seconds_left),
+        currency=paid.currency,
         failures=_failures(runs),
         disk_bytes=disk,
     )
@@ -226,9 +235,10 @@ def _seconds(run: TrialRecord) -> float:
     return run.seconds + sum(stage["seconds"] or 0.0 for stage in run.stages if stage["state"] == "trained")
 
 
-def _needed(request: Mapping[str, Any]) -> Needed:
-    """By one run. A single one has no scaling: it takes what it finds."""
-    return needed_by(Scaling.model_validate(request.get("scaling", {})), "auto")
+def _cores(request: Mapping[str, Any]) -> float:
+    """Of one run. A single one has no scaling: it takes what it finds, and is counted as one."""
+    scaling = Scaling.model_validate(request.get("scaling", {}))
+    return scaling.workers * scaling.cpus_per_worker
 
 
 def _failures(runs: Iterable[TrialRecord]) -> tuple[Failed, ...]:

@@ -24,7 +24,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     cluster: Annotated[
         str | None,
-        typer.Option(help="A file of clusters/, or a path: the price. Default: where this runs.", show_default=False),
+        typer.Option(
+            help="A file of clusters/, or a path: the price. Default: that of where the study was begun.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Say how a study stands: who works on it, what runs and how fast, hours and price spent and left, failures.
@@ -32,13 +35,13 @@ def status(
     It reads the folder, or the store, and nothing else: from any shell or machine that sees it.
     """
     from guidedmix_core import ConfigError
-    from orchestrator.clusters import read_cluster, this_cluster
+    from orchestrator.clusters import read_cluster
     from orchestrator.status import UNREAD, Watch
     from orchestrator.status_table import status_view
 
     if watch and (as_json or not console.is_terminal):
         raise ConfigError("--watch: needs a terminal; call `guidedmix status STUDY --json` again and again instead")
-    looker = Watch(study_folder(study, UNREAD), this_cluster() if cluster is None else read_cluster(cluster))
+    looker = Watch(study_folder(study, UNREAD), None if cluster is None else read_cluster(cluster))
     if watch:
         _watch(looker)
         return

@@ -57,7 +57,7 @@ def report(folder: StudyFolder, step: int, seconds: float, miou: float = 0.5, ag
 
 
 def status(folder: StudyFolder, cluster: Local | None = None, *, is_running: bool = True) -> Status:
-    return status_of(folder, load_trials(folder), cluster or Local(), AT, 5_000_000, is_running=is_running)
+    return status_of(folder, load_trials(folder), cluster, AT, 5_000_000, is_running=is_running)
 
 
 def text(found: Status) -> str:
@@ -139,6 +139,13 @@ def test_gpu_hours_are_those_of_all_workers_and_have_the_cluster_s_price(folder:
     assert found.price_spent == pytest.approx(3 * spent)
     assert found.price_left == pytest.approx(3 * found.hours_left)
     assert f"{found.hours_spent:.3g} GPU-hours, {found.price_spent:.2f} EUR" in text(found)
+
+
+def test_without_a_cluster_the_price_is_that_of_where_the_study_was_begun(folder: StudyFolder) -> None:
+    request(folder, scaling={"gpus_per_worker": 1})
+    write_json(folder.provenance, {"host": "here", "price": {"per_gpu_hour": 2.0, "currency": "EUR"}})
+    found = status(folder)
+    assert (found.price_spent, found.currency) == (pytest.approx(2 * found.hours_spent), "EUR")
 
 
 def test_a_run_that_another_study_made_has_cost_nothing(folder: StudyFolder) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from guidedmix_core import ConfigError, Tree, build
 from orchestrator import lease, object_store, storage
-from orchestrator.clusters.local import Local
 from orchestrator.commands import study_folder
 from orchestrator.executors.inline import run
 from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
@@ -255,7 +254,7 @@ def test_how_a_study_stands_is_read_from_the_store_without_what_is_heavy(studies
     publish(folder.path)
     another_process()
     there = study_folder(f"{studies}/mine", UNREAD)
-    found = Watch(there, Local()).look()
+    found = Watch(there).look()
     assert (found.state, found.complete, found.disk_bytes > 1_000_000) == ("complete", 4, True)
     assert sum(file.stat().st_size for file in there.path.rglob("*") if file.is_file()) < 500_000
 
