@@ -30,7 +30,7 @@ from guidedmix_core import (
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
-from orchestrator.resources import Budget, Scaling
+from orchestrator.resources import Budget, Notify, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
@@ -99,6 +99,7 @@ class Study(Config, ABC):
     budget: Budget = Budget()
     failures: Failures = Failures()
     tracking: Tracking = Tracking()
+    notify: Notify | None = Field(None, description="a command that is told what happens; null: none")
 
     @property
     @abstractmethod
