@@ -45,6 +45,8 @@ class Cost:
     waits: list[float] = field(default_factory=list)
     """What each report took the driver."""
     calls: Counter[str] = field(default_factory=Counter)
+    spent: Counter[str] = field(default_factory=Counter)
+    """Seconds in them."""
 
 
 def follow(listener: Listener, folder: StudyFolder, asked: argparse.Namespace) -> Cost:
@@ -52,7 +54,7 @@ def follow(listener: Listener, folder: StudyFolder, asked: argparse.Namespace) -
     cost, begun, made = Cost(), time.perf_counter(), 0
     listener.study_started(None, folder)  # pyright: ignore[reportArgumentType]
     if isinstance(listener, MlflowWindow):
-        count_calls(listener._mirror.store.client, cost.calls)
+        count_calls(listener._mirror.store.client, cost)
     started = time.perf_counter()
     for first in range(0, asked.trials, SIDE_BY_SIDE):
         trials = [begin(folder, number) for number in range(first, min(first + SIDE_BY_SIDE, asked.trials))]
@@ -81,17 +83,21 @@ def follow(listener: Listener, folder: StudyFolder, asked: argparse.Namespace) -
     return cost
 
 
-def count_calls(client: Any, calls: Counter[str]) -> None:
+def count_calls(client: Any, cost: Cost) -> None:
     """Each is a request of a server, or a transaction of a database."""
     for name in [name for name in dir(type(client)) if not name.startswith("_")]:
         if callable(made := getattr(client, name)):
-            setattr(client, name, counted(name, made, calls))
+            setattr(client, name, counted(name, made, cost))
 
 
-def counted(name: str, call: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
+def counted(name: str, call: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
     def made(*args: Any, **options: Any) -> Any:
-        calls[name] += 1
-        return call(*args, **options)
+        begun = time.perf_counter()
+        try:
+            return call(*args, **options)
+        finally:
+            cost.calls[name] += 1
+            cost.spent[name] += time.perf_counter() - begun  # pyright: ignore[reportArgumentType]
 
     return made
 
@@ -149,7 +155,8 @@ def main() -> None:
                 f"{cost.late:>6.1f} s{1e3 * cost.cpu / reports:>11.2f} ms{1e3 * longer:>11.2f} ms{longer / PACE:>10.4%}"
             )
             if asked.calls:
-                print(*(f"    {count:>7,} {name}" for name, count in cost.calls.most_common()), sep="\n")
+                for name, count in cost.calls.most_common():
+                    print(f"    {count:>7,} {name}, {1e3 * cost.spent[name] / count:.0f} ms each")
 
 
 if __name__ == "__main__":
