@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,16 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise ConfigError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConfigError(
+            f"{path}: is damaged, or holds more than numbers and names, such as code, which is never run; use another "
+            "checkpoint, or remove it to start again"
+        ) from error
     except Exception as error:  # torch.load raises half a dozen types for a file that is cut or is no checkpoint
         raise ConfigError(
             f"{path}: is damaged or no checkpoint ({type(error).__name__}); remove it to start again"
         ) from error
-    if not isinstance(state, dict) or not {"config", "nets", "step"} <= state.keys():
+    if not isinstance(state, dict) or not {"version", "config", "nets", "step"} <= state.keys():
         raise ConfigError(f"{path}: is not a checkpoint of this project; expected one that `guidedmix train` wrote")
     if state["version"] != VERSION:
         raise ConfigError(f"{path}: has format {state['version']}; this version reads format {VERSION}")

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """The file has its old content or all of what `write` writes, whatever happens meanwhile; on disk when this
-    returns."""
+    returns. OSError with the file's name if the disk refuses."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -23,8 +23,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        disk = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(disk, OSError) and disk.errno:  # of a full disk, torch.save says RuntimeError("unexpected pos")
+            raise OSError(disk.errno, os.strerror(disk.errno), str(path)) from error
         raise
     sync_folder(path.parent)
 

@@ -8,7 +8,21 @@ import sys
 import typer
 from rich.text import Text
 
-from orchestrator.commands import checkpoints, clusters, compare, data, errors, plans, requests, rungs, status, studies
+from orchestrator.arrival import check_arrival
+from orchestrator.commands import (
+    checkpoints,
+    clusters,
+    compare,
+    data,
+    doctor,
+    errors,
+    jobs,
+    plans,
+    requests,
+    rungs,
+    status,
+    studies,
+)
 from orchestrator.provenance import quiet_dependencies
 
 app = typer.Typer(
@@ -24,6 +38,10 @@ app.command()(plans.plan)
 app.command()(studies.tune)
 app.command()(studies.ablate)
 app.command()(studies.train)
+app.command()(jobs.submit)
+app.command("jobs")(jobs.list_jobs)
+app.command()(jobs.logs)
+app.command()(jobs.stop)
 app.command()(requests.show)
 app.command()(requests.check)
 app.command("list")(requests.list_)
@@ -35,6 +53,7 @@ app.command()(studies.report)
 app.command()(rungs.rungs)
 app.command()(compare.compare)
 app.command()(studies.register)
+app.command()(doctor.doctor)
 app.command()(requests.schema)
 app.add_typer(clusters.app, name="cluster")
 app.add_typer(data.app, name="data")
@@ -44,6 +63,7 @@ def main() -> None:
     """The entry point: a wrong request is told in plain words, with exit code 2."""
     quiet_dependencies()
     try:
+        check_arrival()
         app()
     except Exception as error:
         from guidedmix_core import ConfigError  # not before: `--help` need not wait for torch

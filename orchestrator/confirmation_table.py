@@ -36,7 +36,7 @@ def _print_fresh(found: Confirmation, console: Console) -> None:
     metric = found.comparison.objective.metric
     console.print()
     console.print(Text(f"fresh runs: {found.comparison.blocks} blocks of {', '.join(found.paths)}", style="bold"))
-    wide = Console(highlight=False, width=max(console.width, WIDTH), file=console.file)
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH), file=console.file)
     wide.print(cells_table(found.comparison), soft_wrap=True)
     console.print()
     for line in found.sentences(partial(show, metric), partial(signed, metric)):

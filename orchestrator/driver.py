@@ -29,6 +29,7 @@ from orchestrator.clusters import this_cluster
 from orchestrator.comparison import asked_for
 from orchestrator.confirmation import with_last_confirmation
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, write_json
+from orchestrator.journal import unsaid
 from orchestrator.listeners import Listener
 from orchestrator.phases import phases
 from orchestrator.proposals import Job
@@ -87,7 +88,8 @@ class Driver:
         request = _request(self.study, self.base, self.folder)
         self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
         write_json(self.folder.provenance, {**(here := environment()), "price": _price()})
-        self._reconcile()
+        for event in unsaid(self.folder.events(), load_trials(self.folder)):
+            self.folder.append(event)
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
         if retry_failed:
             attempts.retry_failed(self.folder, self.folder.request())
@@ -174,7 +176,13 @@ class Driver:
         self.folder.append({"event": "study_ended"})
 
     def close(self) -> None:
-        self._tell("study_ended")
+        """Listeners hear of it even if nothing can be written any more."""
+        try:
+            self._summary.write()
+        finally:
+            for listener in self.listeners:
+                listener.study_ended()
+        self._summary.write()
 
     def _hand_out(self, job: Job) -> Job | None:
         """None if there is nothing to run: it has ended before, or is out under another name."""
@@ -238,15 +246,6 @@ class Driver:
     def _place(self, config: RunConfig) -> TrialFolder:
         return self.folder.trial(fingerprint(config))
 
-    def _reconcile(self) -> None:
-        """A crash can fall between a result and its event."""
-        known = {event["fingerprint"] for event in self._events("trial_ended")}
-        for record in load_trials(self.folder):
-            if record.state != "running" and record.fingerprint not in known:
-                names = {"fingerprint": record.fingerprint, "number": record.number, "role": record.role}
-                end = {"state": record.state, "objective": record.objective}
-                self.folder.append({"event": "trial_ended", **names, **end})
-
     def _events(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.folder.events() if event["event"] == kind]
 
@@ -255,7 +254,7 @@ class Driver:
         self._summary.write()
         for listener in self.listeners:
             getattr(listener, event)(*what)
-        if event in ("trial_ended", "study_ended"):
+        if event == "trial_ended":
             self._summary.write()
 
 

@@ -7,11 +7,14 @@
     infrastructure   the process died                          goes on, `restarts` times, then failed
     data, checkpoint, request, bug                             failed; but checkpoint, of a reference: the study stops
 
-Whatever it is, the study stops when its first runs all fail alike, and a failed run is made again by `--retry-failed`.
+A disk that is full stops the study at once, and fails no run: the same command goes on when there is room.
+Whatever else it is, the study stops when its first runs all fail alike, and a failed run is made again by
+`--retry-failed`.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -78,6 +81,11 @@ def classify(error: BaseException, step: int | None = None) -> Failure:
         return Failure(error.reason, str(error), step if error.step is None else error.step)
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))  # such as the stage in which it happened
     return Failure(_reason(error), f"{type(error).__name__}: {error}{notes}", step)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """No run's own failure: the next one would meet it, too."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def counted(reasons: Iterable[str]) -> str:

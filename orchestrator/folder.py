@@ -2,7 +2,7 @@
 
 studies/<name>/
     study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
-    mlflow.db  mlflow-artifacts/  optuna.journal
+    mlflow.db  mlflow-artifacts/  optuna.journal  aside/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
         stop  leave  halving.json  traceback.txt  mlflow.json  attempts/
@@ -13,6 +13,7 @@ What is written here is in the store, too, when the call returns, if the folder 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -75,7 +76,7 @@ class StudyFolder:
 
     def is_running(self) -> bool:
         """Whether a process runs the study, here or on another machine. In an object store it takes seconds to see."""
-        return _is_locked(self.path) if copy_of(self.path) is None else is_held(self.path)
+        return is_run(self.path) if copy_of(self.path) is None else is_held(self.path)
 
     def claim(self, request: Mapping[str, Any], identity: str) -> None:
         """The folder is this request's from now on. ConfigError if it is another one's.
@@ -180,7 +181,8 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
         lock.release()
 
 
-def _is_locked(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
+    """Whether a process runs the study, or the trial, in this folder now; of a stage, too. It writes nothing."""
     try:
         handle = os.open(folder / ".lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -224,10 +226,12 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     is_new = not path.exists()
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        _cut_torn_line(handle)
-        if (written := os.write(handle, line)) != len(line):
-            raise OSError(f"{path}: {written} of {len(line)} bytes were written; is the disk full?")
+        cut_torn_line(handle)
+        if os.write(handle, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)
     if is_new:
@@ -270,7 +274,8 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
         raise ConfigError(f"{path}:{number}: damaged, not readable as JSON: {error}; restore the file") from None
 
 
-def _cut_torn_line(handle: int) -> None:
+def cut_torn_line(handle: int) -> None:
+    """Of a file that grows by `append_line`, opened for reading and writing."""
     size = os.fstat(handle).st_size
     if size == 0 or os.pread(handle, 1, size - 1) == b"\n":
         return

@@ -75,9 +75,10 @@ def located(uri: str, folder: StudyFolder) -> str:
 class MlflowStore:
     """Raises whatever MLflow, its database driver or the network raise. One thread at a time."""
 
-    def __init__(self, uri: str, folder: StudyFolder) -> None:
+    def __init__(self, uri: str, folder: StudyFolder, experiment: str | None = None) -> None:
+        """The study's experiment is found or made, unless its id is given."""
         self.client = connect(located(uri, folder))
-        self.experiment = self._find_experiment(uri, folder)
+        self.experiment = experiment or self._find_experiment(uri, folder)
 
     def offer_view(self, view: Mapping[str, Any]) -> None:
         """A state of the runs' table that the UI opens with `viewStateShareKey`, as its Share button makes them."""
@@ -109,8 +110,11 @@ class MlflowStore:
     def last_step(self, run: StoredRun) -> int:
         """The last step of which the run has metrics, 0 if of none. Not by the objective: it is logged at the end."""
         name = next((name for name in run.metrics if name != "objective"), None)
-        history = self.client.get_metric_history(run.id, name) if name else []
-        return max((metric.step for metric in history), default=0)
+        return max(self.steps(run, name), default=0) if name else 0
+
+    def steps(self, run: StoredRun, name: str) -> list[int]:
+        """At which the run has a value of the metric; twice if it has two."""
+        return [metric.step for metric in self.client.get_metric_history(run.id, name)]
 
     def log(
         self,
@@ -157,6 +161,10 @@ class MlflowStore:
     def close(self, run: str, status: str, ended: str | None = None) -> None:
         self.client.set_terminated(run, status, _milliseconds(ended or now()))
 
+    def discard(self, run: str) -> None:
+        """Into MLflow's trash, from which a user can take it back."""
+        self.client.delete_run(run)
+
     def _find_experiment(self, uri: str, folder: StudyFolder) -> str:
         # A server keeps artifacts where it wants; a database has no place for them.
         is_server = re.match(r"https?:|databricks", uri)
@@ -185,6 +193,7 @@ def connect(uri: str) -> MlflowClient:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what it raises, too
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri)

@@ -6,6 +6,7 @@ published itself.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -106,6 +107,8 @@ class Copy:
             except PERMANENT:
                 raise
             except Exception as error:  # botocore's, aiohttp's and gcsfs' have no class in common
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # this machine's own disk is full
                 if time.monotonic() + pause > deadline:
                     raise OSError(f"{self.uri}: no answer for {PATIENCE:.0f} s: {error}") from error
                 log.warning("%s: %s; trying again in %.1f s", self.uri, error, pause)

@@ -18,10 +18,11 @@ from orchestrator.distributions import Choice, Domain, Int, Log, Parameters, Qua
 from orchestrator.study import SearchStudy
 
 
-def make_sampler(study: SearchStudy, num_asked: int, complete: list[FrozenTrial]) -> BaseSampler:
-    """The sampler by name. Its seed moves on with the trials, or each start would replay the same points."""
+def make_sampler(study: SearchStudy, number: int, complete: list[FrozenTrial]) -> BaseSampler:
+    """The sampler by name, for the proposal with this number. What it draws depends on the number and on the results
+    it knows, not on how often the study was started. `complete`: at this start."""
     settings = study.search
-    seed = int(np.random.SeedSequence((settings.seed, num_asked)).generate_state(1)[0])
+    seed = int(np.random.SeedSequence((settings.seed, number)).generate_state(1)[0])
     startup = settings.startup_trials
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -38,7 +39,10 @@ def make_sampler(study: SearchStudy, num_asked: int, complete: list[FrozenTrial]
                     source_trials=_numbers_only(study.parameters, complete) or None,
                 )
             case "qmc":  # one sequence for the whole study; a start goes through its known points again
-                return QMCSampler(seed=settings.seed, scramble=True, warn_independent_sampling=False)
+                alone = RandomSampler(seed=seed)
+                return QMCSampler(
+                    seed=settings.seed, scramble=True, independent_sampler=alone, warn_independent_sampling=False
+                )
             case "random" | "grid":
                 return RandomSampler(seed=seed)
 

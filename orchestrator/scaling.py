@@ -85,17 +85,24 @@ def group_of(scaling: Scaling, device: str, grown: int | None = None) -> Group:
     return Group(scaling.workers, scaling.cpus_per_worker, 0.0 if device == "cpu" else gpus, scaling.accelerator)
 
 
-def at_once(scaling: Scaling, group: Group, grown: int | None = None) -> int:
-    """As many runs as fit, also those that wait for machines to come. ConfigError if none ever will."""
+def at_once(scaling: Scaling, group: Group, grown: int | None = None, *, may_grow: bool = False) -> int:
+    """As many runs as fit, also those that wait for machines to come. ConfigError if none ever will.
+
+    `may_grow`: a cluster of which we don't know to what it grows. Who gives `scaling.concurrent` does.
+    """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     need = group.resources
     workers = sum(min(int(node.get(name, 0) / amount + 1e-6) for name, amount in need.items()) for node in nodes)
     if grown and group.gpus:
         workers = max(workers, int(grown / group.gpus + 1e-6))
     fit = workers // group.workers
+    if not fit and may_grow and scaling.concurrent:
+        return scaling.concurrent
     if not fit:
+        growing = "; if it grows, say to how many runs at once: scaling.concurrent=N" if may_grow else ""
         raise ConfigError(
             f"scaling: a run needs {group}, the cluster has {_had(nodes)}; lower scaling.workers or what a worker uses"
+            + growing
         )
     return min(fit, scaling.concurrent or fit)
 

@@ -67,10 +67,8 @@ class Search:
         self._points = chain(study.search.start_from, grid(self._parameters) if study.search.sampler == "grid" else ())
         self._free = _points_of_a_small_space(self._parameters)
         history = self._history()
-        sampler = make_sampler(
-            study, len(self._asked), [trial for trial in history if trial.state == TrialState.COMPLETE]
-        )
-        self._study = _fresh_study(folder, reference, study, sampler, make_pruner(study, steps))
+        self._complete = [trial for trial in history if trial.state == TrialState.COMPLETE]
+        self._study = _fresh_study(folder, reference, study, self._sampler(), make_pruner(study, steps))
         self._study.add_trials(history)
 
     def ask(self) -> Proposal | None:
@@ -81,6 +79,7 @@ class Search:
         """
         if self._interrupted:
             return self._hand_out(self._study.ask(), self._interrupted.popleft())
+        self._study.sampler = self._sampler()
         for _ in range(MAX_REPEATS + len(self._asked)):
             if len(self._asked) >= self._request.search.trials or self._free == {} or not self._enqueue():
                 return None
@@ -88,13 +87,13 @@ class Search:
             params = self._suggest(trial)
             known = self._asked.get(_key(params))
             if known is None:
-                return self._hand_out(trial, Proposal(len(self._asked), params))
+                return self._hand_out(trial, Proposal(self._next, params))
             self._repeat(trial, known)
         if not self._free:
             return None
         point = next(iter(self._free.values()))
         self._study.enqueue_trial(encoded(self._parameters, point))
-        return self._hand_out(self._study.ask(), Proposal(len(self._asked), point))
+        return self._hand_out(self._study.ask(), Proposal(self._next, point))
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Whether the run should stop here. `value` is the first objective; a step reported twice counts once.
@@ -164,6 +163,14 @@ class Search:
             system_attrs={"fixed_params": encoded(self._parameters, proposal.params), **self._rungs(curve)},
             intermediate_values=curve,
         )
+
+    def _sampler(self) -> BaseSampler:
+        return make_sampler(self._request, self._next, self._complete)
+
+    @property
+    def _next(self) -> int:
+        """The number of the next new proposal."""
+        return 1 + max((proposal.number for proposal in self._asked.values()), default=-1)
 
     def _hand_out(self, trial: Trial, proposal: Proposal) -> Proposal:
         self._suggest(trial)

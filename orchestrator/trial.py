@@ -31,8 +31,9 @@ from guidedmix_core import (
     train,
 )
 from orchestrator import halving
-from orchestrator.chains import stage_folders, stages_of
-from orchestrator.failures import USUAL, Failure, Failures, classify
+from orchestrator.chains import stage_folders
+from orchestrator.ends import failed_end, good_end, whole_end
+from orchestrator.failures import USUAL, Failure, Failures, classify, is_disk_full
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
@@ -83,8 +84,8 @@ def run_trial(
     Each evaluation is a line of `metrics.jsonl` before `on_report` hears of it; after a crash the last one may be told
     once more. True from `on_report`, or the file `stop`, asks the run to stop there. Whatever the run raises becomes a
     `failed` record, unless the memory has run out and `failures` has it start again with less; what `on_report` raises,
-    and KeyboardInterrupt, leaves the trial as a killed process would. The file `leave`, or True from `notice`, has the
-    run save where it is and raise Preempted. A run that hangs is recorded, and this process ends.
+    KeyboardInterrupt, and a disk that is full leave the trial as a killed process would. The file `leave`, or True from
+    `notice`, has the run save where it is and raise Preempted. A run that hangs is recorded, and this process ends.
 
     In a group of workers only rank 0 calls this, the others call `follow_trial`.
     """
@@ -139,7 +140,7 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> 
     with folder.running():
         if not folder.result.exists():
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
-            write_json(folder.result, _whole_end(config, folder, _failed_end(config, folder, classify(error)), started))
+            write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
     return load_trial(folder)
 
 
@@ -153,7 +154,7 @@ def _run(
         end = _attempt(config, folder, reporter, device, failures, started)
         _free_memory()
         if end is not None:
-            return _whole_end(config, folder, end, started)
+            return whole_end(config, folder, end, started)
 
 
 def _attempt(
@@ -169,18 +170,18 @@ def _attempt(
         with Watchdog(failures.hang_minutes, when_silent) as reporter.watchdog:
             result = train(used, reporter, checkpoints, device=device, stages=folder.stages)
         _write_images(config, folder, result)
-        return _end(result, reporter.objective)
+        return good_end(result, reporter.objective)
     except Exception as error:  # the run is lost, the study goes on; only who listens may stop it
-        if error is reporter.foreign:
+        if error is reporter.foreign or is_disk_full(error):
             raise
         write_atomic(folder.traceback, traceback.format_exc())
         failure = classify(error, reporter.step)
         if in_group and failure.reason == "infrastructure":  # another worker died: Ray Train starts the group again
             raise
         if failure.reason != "oom":
-            return _failed_end(config, folder, failure)
+            return failed_end(config, folder, failure)
         if (obstacle := halving.halve(config, folder, failures.halvings)) is not None:
-            return _failed_end(config, folder, Failure("oom", f"{failure.message} ({obstacle})", failure.step))
+            return failed_end(config, folder, Failure("oom", f"{failure.message} ({obstacle})", failure.step))
         if in_group:
             raise
         return None
@@ -193,14 +194,9 @@ def _end_silent(config: RunConfig, folder: TrialFolder, reporter: Reporting, fai
 
     def record() -> None:
         write_tracebacks(folder.traceback)
-        write_json(folder.result, _whole_end(config, folder, _failed_end(config, folder, failure), started))
+        write_json(folder.result, whole_end(config, folder, failed_end(config, folder, failure), started))
 
     end_process(record, f"{folder.path}: {words}; recorded as failed (hang). The same command goes on without it.")
-
-
-def _whole_end(config: RunConfig, folder: TrialFolder, end: dict[str, Any], started: str) -> dict[str, Any]:
-    more = {"stages": stages_of(folder), "adjusted": halving.adjustment(config, folder)}
-    return {"fingerprint": fingerprint(config), **end, **more, "started": started, "ended": now()}
 
 
 def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
@@ -243,33 +239,6 @@ def _go_on_from_checkpoint(
     at_checkpoint = [row for row in rows if row["step"] == report.step] or [line(report)]
     write_lines(folder.metrics, [*kept, *at_checkpoint])
     reporter.tell(report)
-
-
-def _end(result: Result, objective: Objective) -> dict[str, Any]:
-    return {
-        "state": "stopped" if result.stopped else "complete",
-        "objective": result.metrics[objective.metric],
-        "step": result.step,
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "metrics": result.metrics,
-        "best": {"step": result.best.step, "metrics": result.best.metrics},
-        "failure": None,
-    }
-
-
-def _failed_end(config: RunConfig, folder: TrialFolder, failure: Failure) -> dict[str, Any]:
-    *_, last = [{"step": 0}, *read_lines(folder.metrics)]
-    return {
-        "state": "failed",
-        "objective": None,
-        "step": last["step"] if failure.step is None else failure.step,
-        "steps": config.train.steps,
-        "seconds": last.get("time/seconds") or 0.0,
-        "metrics": {key: value for key, value in last.items() if key not in ("step", "time")},
-        "best": None,
-        "failure": failure.as_record(),
-    }
 
 
 def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> None:

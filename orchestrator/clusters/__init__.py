@@ -37,7 +37,7 @@ class Cluster(Component, ABC):
     storage: str | None = Field(
         None,
         description="where studies are kept, seen by all nodes, outliving them: a folder, or a URI such as "
-        "s3://bucket/studies; null: `studies` where the job runs",
+        "s3://bucket/studies; null: ~/studies on the head",
     )
     environment: dict[Variable, str] = Field({}, description="variables of a job; anyone who may look at it sees them")
     secrets: Annotated[tuple[Variable, ...], Tuple] = Field(

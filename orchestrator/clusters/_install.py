@@ -44,14 +44,21 @@ def needed_files(package: str, constraints: str) -> dict[str, str]:
     return files | ({_installed(package): package} if package.endswith(".whl") else {})
 
 
-def install_commands(package: str, constraints: str) -> list[str]:
+def clients(storage: str | None) -> list[str]:
+    """What a node needs to reach an object store; its version follows from the pins."""
+    protocol = (storage or "").partition("://")[0]
+    return [library for known, library in (("s3", "s3fs"), ("gs", "gcsfs")) if protocol == known]
+
+
+def install_commands(package: str, constraints: str, storage: str | None) -> list[str]:
     """For a shell on a Linux with curl; run again they change nothing."""
     uv = "~/.local/bin/uv"
     pins = f"{HOME}/{PurePosixPath(constraints).name}"
     return [
         f"test -x {uv} || curl -LsSf https://astral.sh/uv/{UV}/install.sh | sh",
         f"{uv} venv --allow-existing --python {PYTHON} {VENV}",
-        f"{uv} pip install --python {VENV}/bin/python -c {_quoted(pins)} {_quoted(_installed(package))}",
+        f"{uv} pip install --python {VENV}/bin/python -c {_quoted(pins)} "
+        + " ".join([_quoted(_installed(package)), *clients(storage)]),
     ]
 
 

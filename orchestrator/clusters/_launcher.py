@@ -146,7 +146,7 @@ class Launcher(Elastic, ABC):
         return [
             f"chmod 600 {TOKEN}" + (f" {SECRETS}" if self.secrets else ""),
             *checks,
-            *install_commands(self.package, self.constraints),
+            *install_commands(self.package, self.constraints, self.storage),
             f"grep -q guidedmix/venv ~/.bashrc || echo '{PATH}' >> ~/.bashrc",
             *(_mount(self.nfs, self.storage) if self.nfs else []),
             *self.setup,

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from guidedmix_core import Tuple
 from orchestrator.clusters._elastic import Elastic
-from orchestrator.clusters._install import PYTHON, UV, WHEEL, Package
+from orchestrator.clusters._install import PYTHON, UV, WHEEL, Package, clients
 from orchestrator.clusters._text import commented, yaml_text
 
 CLUSTER = """\
@@ -186,11 +186,12 @@ class Kuberay(Elastic):
     def _dockerfile(self) -> str:
         is_wheel = self.package.endswith(".whl")
         comment = IMAGE.format(image=self.image, wheel="uv build --wheel; " if is_wheel else "")
+        package = f"/tmp/{PurePosixPath(self.package).name}" if is_wheel else shlex.quote(self.package)
         lines = DOCKERFILE.format(
             python=PYTHON,
             files=f"{self.constraints} {self.package}" if is_wheel else self.constraints,
             uv=UV,
             pins=PurePosixPath(self.constraints).name,
-            package=f"/tmp/{PurePosixPath(self.package).name}" if is_wheel else shlex.quote(self.package),
+            package=" ".join([package, *clients(self.storage)]),
         )
         return commented(comment) + lines

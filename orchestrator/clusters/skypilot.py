@@ -75,6 +75,7 @@ class Skypilot(Cluster):
             raise ConfigError("skypilot: a task is made for a command; give it at the end: … -- guidedmix ablate NAME")
         name = f"{self.name}.yaml"
         files = needed_files(self.package, self.constraints)
+        installs = install_commands(self.package, self.constraints, self.storage)
         greeting = GREETING.format(
             name=name,
             files=" and ".join(files.values()),
@@ -88,7 +89,7 @@ class Skypilot(Cluster):
             "file_mounts": files,
             **({"envs": dict(self.environment)} if self.environment else {}),
             "secrets": dict.fromkeys((TOKEN, *self.secrets)),  # null: the value comes with `--secret`
-            "setup": "\n".join(["set -e", *install_commands(self.package, self.constraints), *self.setup]) + "\n",
+            "setup": "\n".join(["set -e", *installs, *self.setup]) + "\n",
             "run": RUN.format(
                 waiting=WAITING,
                 options=HEAD_OPTIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from orchestrator.folder import StudyFolder
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(markup=False, emoji=False, highlight=False)
+errors = Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 Changes = Annotated[
     list[str] | None,
@@ -52,6 +53,12 @@ def study_folder(where: str, without: Collection[str] | None = None) -> StudyFol
     refresh(folder.path, HEAVY if without is None else without)
     folder.request()
     return folder
+
+
+def default_name(verb: str, file: str) -> str:
+    """Of a study, and of its folder in `studies/`; that of a single run goes on with its fingerprint."""
+    stem = Path(file).stem
+    return {"tune": stem, "ablate": f"ablation-{stem}", "train": f"train-{stem}"}[verb]
 
 
 def more_blocks(seeds: str) -> int:

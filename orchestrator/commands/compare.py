@@ -50,7 +50,7 @@ def compare(
 
     chosen, entries = _read(studies, metric, mlflow, ignore or [])
     found = judged(entries, anyway=anyway)
-    wide = Console(highlight=False, width=max(console.width, 120))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, 120))
     wide.print(standings_table(found, chosen), soft_wrap=True)
     for line in footnotes(found):
         console.print(Text(line, style="dim"), soft_wrap=True)

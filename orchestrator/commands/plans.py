@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Seeds, console, errors, more_blocks, print_next
+from orchestrator.commands import Changes, Seeds, console, default_name, errors, more_blocks, print_next
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -112,7 +111,7 @@ def _study(file: str, changes: list[str], study: str | None, seeds: str | None) 
         if not isinstance(request, AblationStudy):
             raise ConfigError(f"--seeds {seeds}: a search has no blocks; give search.trials=N")
         request = request.with_more_blocks(more_blocks(seeds))
-    name = f"ablation-{Path(file).stem}" if model is AblationStudy else Path(file).stem
+    name = default_name("ablate" if model is AblationStudy else "tune", file)
     folder = StudyFolder(study or f"studies/{name}")
     refresh(folder.path.parent, without=(*HEAVY, "panels", "report"))  # what studies beside have finished counts, too
     return request, base, folder
@@ -135,7 +134,7 @@ def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:
 def _show(found: Plan, remarks: list[str]) -> None:
     from orchestrator.plan_table import WIDTH, facts, runs_table, stages_tree, title, warnings
 
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(Text(title(found), style="bold"))
     for remark in remarks:
         console.print(Text(remark), soft_wrap=True)

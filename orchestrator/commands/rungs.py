@@ -58,7 +58,7 @@ def rungs(
     for line in shown.replay_lines(asked, stored):
         console.print(line, soft_wrap=True)
     console.print("\nother settings, runs in their recorded order")
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(shown.grid_table(grid, stored), soft_wrap=True)
     console.print(
         Text(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,6 +18,7 @@ from orchestrator.commands import (
     Studied,
     StudyDir,
     console,
+    default_name,
     errors,
     more_blocks,
     print_next,
@@ -68,7 +68,7 @@ def tune(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
 
-    folder = StudyFolder(study or f"studies/{Path(file).stem}")
+    folder = StudyFolder(study or f"studies/{default_name('tune', file)}")
     _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
     _print_search(folder)
     _exit_by_outcome(folder)
@@ -100,7 +100,7 @@ def ablate(
     from orchestrator.folder import StudyFolder
     from orchestrator.study import load_study
 
-    folder = StudyFolder(study or f"studies/ablation-{Path(file).stem}")
+    folder = StudyFolder(study or f"studies/{default_name('ablate', file)}")
     request, base = load_study(file, changes or [], AblationStudy)
     if seeds is not None:
         request = request.with_more_blocks(more_blocks(seeds))
@@ -132,7 +132,7 @@ def train(
 
     tree = override(read_run(base), parse_changes(changes or []), "command line")
     config = build(tree)
-    folder = StudyFolder(study or f"studies/train-{Path(base).stem}-{fingerprint(config)[:8]}")
+    folder = StudyFolder(study or f"studies/{default_name('train', base)}-{fingerprint(config)[:8]}")
     live, windows = RunConsole(console), tracker(mlflow or None, folder)
     with _reported(folder, windows):
         record = train_one(config, base, folder, [*windows, live], live.progress, device)
@@ -208,19 +208,27 @@ def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device:
 def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None]:
     """An interrupt loses nothing; a study that has ended gets its report, and MLflow gets it, too."""
     from guidedmix_core import Preempted
+    from orchestrator.failures import is_disk_full
     from orchestrator.report import write_report
 
     try:
         yield
+        write_report(folder)
     except KeyboardInterrupt:
-        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.place}.")
+        errors.print(f"Interrupted. Nothing is lost: the same command goes on with {folder.place}.", soft_wrap=True)
         raise typer.Exit(130) from None
     except Preempted:
-        errors.print(
-            f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.place}."
-        )
+        said = f"Asked to leave (SIGTERM). Runs saved where they were: the same command goes on with {folder.place}."
+        errors.print(said, soft_wrap=True)
         raise typer.Exit(143) from None
-    write_report(folder)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        said = (
+            f"{error.filename or folder.path}: {error.strerror}. Nothing half-written counts: make room, and the same"
+        )
+        errors.print(Text(f"{said} command goes on with {folder.path}.", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from None
     for window in windows:
         window.catch_up()
 
@@ -251,7 +259,7 @@ def _print_ablation(folder: StudyFolder) -> None:
     request, records = folder.request(), load_trials(folder)
     comparison = compare(request, records)
     console.print()
-    wide = Console(highlight=False, width=max(console.width, WIDTH))
+    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(cells_table(comparison), soft_wrap=True)
     _print_adjusted(run for cell in comparison.cells for run in cell.adjusted)
     for sentence in notes(comparison):

@@ -60,7 +60,7 @@ def run(
     ):
         grown = None if is_ours else this_cluster().num_gpus
         group = group_of(study.scaling, device, grown)
-        many = at_once(study.scaling, group, grown)
+        many = at_once(study.scaling, group, grown, may_grow=not is_ours)
         with no_groups_left(), on_sigterm(driver.leave):  # after Ray has set its own
             _tune(driver, group, many, scratch)
 

@@ -52,6 +52,15 @@ def test_a_cluster_that_grows_counts_as_grown(nodes: Any) -> None:
     assert at_once(Scaling(), Group(workers=4, cpus=1, gpus=1), grown=12) == 3
 
 
+def test_of_a_cluster_that_grows_nobody_knows_how_far_the_user_says_it(nodes: Any) -> None:
+    nodes(HEAD)
+    assert at_once(Scaling(concurrent=6), GPU, may_grow=True) == 6
+    with pytest.raises(ConfigError, match="if it grows, say to how many runs at once"):
+        at_once(Scaling(), GPU, may_grow=True)
+    with pytest.raises(ConfigError, match="a run needs 1 GPU"):
+        at_once(Scaling(concurrent=6), GPU)
+
+
 @pytest.mark.parametrize(
     ("group", "said"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -307,6 +309,45 @@ def test_a_store_that_goes_away_for_a_while_costs_nothing(studies: str, caplog: 
     assert [record.state for record in load_trials(again)] == ["complete"]
     assert [row["step"] for row in read_lines(again.trials()[0].metrics)] == [2, 4]
     assert again.events()[-1]["event"] == "study_ended"
+
+
+DRIVER = """
+import json, sys
+from guidedmix_core import Tree, build
+from orchestrator.executors.inline import run
+from orchestrator.folder import StudyFolder
+from orchestrator.study import SearchStudy
+search, base, uri = json.loads(sys.argv[1])
+run(build(Tree(search, {}), SearchStudy), Tree(base, {}), StudyFolder(uri))
+"""
+
+
+def test_the_next_driver_goes_on_on_another_machine_where_a_killed_one_was(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the killed one had is in the store: nothing of its machine is looked at."""
+    monkeypatch.setattr(lease, "WATCH", 6.0)
+    uri = f"{studies}/mine"
+    search = {**SEARCH, "parameters": {"train.steps": {"choice": [60, 80]}}}
+    base = small_tree({"evaluate.every": 20, "evaluate.telemetry_images": 0})
+    asked = json.dumps([search, base.values, uri])
+    with subprocess.Popen([sys.executable, "-c", DRIVER, asked], stderr=subprocess.DEVNULL) as driver:
+        while not any(name.endswith("metrics.jsonl") for name in bucket().find(uri)):
+            assert driver.poll() is None
+            time.sleep(0.2)
+        driver.kill()
+    lost = objects(uri)
+    assert ".lease" in lost
+    folder = StudyFolder(uri)
+    run(build(Tree(search, {}), SearchStudy), base, folder)
+    assert [record.state for record in load_trials(folder)] == ["complete", "complete"]
+    steps = [[row["step"] for row in read_lines(trial.metrics)] for trial in folder.trials()]
+    assert sorted(steps) == [[20, 40, 60], [20, 40, 60, 80]]
+    events = [(event["event"], event.get("number")) for event in folder.events()]
+    assert [events.count(("trial_ended", number)) for number in (0, 1)] == [1, 1]
+    restarts = [len(read_json(trial.environment)["restarts"]) for trial in folder.trials()]
+    assert sorted(restarts) == [0, 1]
+    assert ".lease" not in objects(uri)
 
 
 def test_nothing_of_a_process_goes_to_the_store(studies: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -207,7 +207,7 @@ def test_an_interrupt_leaves_the_trial_to_be_gone_on_with(folder: TrialFolder) -
         (torch.OutOfMemoryError("CUDA out of memory"), "oom", 3),
         (RuntimeError("CUDA error: out of memory"), "oom", 3),
         (ConfigError("data.root: no such folder"), "request", 3),
-        (OSError(28, "No space left on device"), "infrastructure", 3),
+        (OSError(5, "Input/output error"), "infrastructure", 3),
         (ValueError("a bug"), "bug", 3),
     ],
 )
