@@ -115,11 +115,7 @@ def train(
     study: StudyDir = None,
     device: Device = "auto",
     mlflow: Annotated[
-        str,
-        typer.Option(
-            help="MLflow's tracking URI, `{study}` is the study's folder. auto: $MLFLOW_TRACKING_URI, else a database "
-            "in that folder; empty: no MLflow."
-        ),
+        str, typer.Option(help="As `tracking.mlflow` of a study: a URI, or auto; empty: no MLflow.")
     ] = "auto",
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
