@@ -11,6 +11,7 @@ from orchestrator.mlflow_mirror import first_line
 from orchestrator.mlflow_run import data_digest, metric_name, run_name
 from orchestrator.mlflow_store import connect, located
 from orchestrator.results import TrialRecord, best, load_trials, objectives_of
+from orchestrator.storage import refresh
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -40,6 +41,7 @@ def register(folder: StudyFolder, name: str) -> str:
     record = winner_of(folder)
     trial, known = folder.trial(record.fingerprint), folder.path / "mlflow.json"
     checkpoint = trial.checkpoint / "best.pt"
+    refresh(checkpoint, without=())
     if not checkpoint.exists():
         raise ConfigError(f"{checkpoint}: no such checkpoint; run the study again to make it anew")
     if not known.exists() or not trial.mlflow.exists():

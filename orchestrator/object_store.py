@@ -78,6 +78,14 @@ class Copy:
                 self.path(name).unlink(missing_ok=True)
                 self._forget(name)
 
+    def drop(self, path: Path) -> None:
+        """What is in the store as it is here goes here alone."""
+        self.publish(path)
+        key = self.key(path)
+        for name in [name for name in self.equal if _is_in(name, key)]:
+            self.path(name).unlink(missing_ok=True)
+            self._forget(name)
+
     def is_there(self, path: Path) -> bool:
         """Of a small file: it is read, which is one request where a look for it may be three."""
         try:

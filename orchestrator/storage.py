@@ -14,7 +14,10 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError
 from orchestrator.object_store import Copy
@@ -22,6 +25,8 @@ from orchestrator.object_store import Copy
 HEAVY = ("checkpoint", "stages")
 """Folders that only who goes on with a run needs."""
 
+PREFIX = "guidedmix-copy-"
+_held: list[FileLock] = []
 _copies: dict[str, Copy] = {}
 """By the URI of the folder above the studies."""
 
@@ -42,10 +47,19 @@ def open_copy(uri: str) -> Path:
     if not name or above.endswith((":", ":/")) or ".." in uri:
         raise ConfigError(f"{uri}: expected a study's folder in a bucket, such as s3://bucket/studies/NAME")
     if above not in _copies:
-        root = Path(tempfile.mkdtemp(prefix="guidedmix-")).resolve()
-        atexit.register(shutil.rmtree, root, ignore_errors=True)
-        _copies[above] = _reached(above, root)
+        _copies[above] = _reached(above, _own_place())
     return _copies[above].root / name
+
+
+def fetched(where: str) -> Path:
+    """Where a single file lies, or a copy of it. ConfigError if there is none at the URI."""
+    if not is_uri(where):
+        return Path(where)
+    path = open_copy(where)
+    refresh(path, without=())
+    if not path.is_file():
+        raise ConfigError(f"{where}: no such file")
+    return path
 
 
 def copy_of(path: Path) -> Copy | None:
@@ -54,6 +68,12 @@ def copy_of(path: Path) -> Copy | None:
         return None
     place = path.absolute()
     return next((copy for copy in _copies.values() if place.is_relative_to(copy.root)), None)
+
+
+def drop(path: Path) -> None:
+    """This process has done with what lies there: in the store it stays, here it need not."""
+    if (copy := copy_of(path)) is not None:
+        copy.drop(path)
 
 
 def stay_here(path: Path) -> None:
@@ -110,6 +130,25 @@ def shown(path: Path) -> str:
 def home(path: Path) -> str | None:
     """What another node needs to open a study's folder: its URI; None if all nodes see the path itself."""
     return None if copy_of(path) is None else shown(path)
+
+
+def _own_place() -> Path:
+    """An empty folder that goes with this process. What processes left that were killed goes, too."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.lock"):
+        with suppress(Timeout, OSError), FileLock(left, timeout=0):
+            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+            left.unlink()
+    root = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+    lock = FileLock(f"{root}.lock")
+    lock.acquire()
+    _held.append(lock)
+    atexit.register(_clean_up, root, lock)
+    return root
+
+
+def _clean_up(root: Path, lock: FileLock) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _reached(uri: str, root: Path) -> Copy:

@@ -38,7 +38,7 @@ from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_a
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
-from orchestrator.storage import publish, refresh
+from orchestrator.storage import drop, publish, refresh
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -260,6 +260,7 @@ def _tidy(folder: TrialFolder) -> None:
     if read_json(folder.result)["state"] == "stopped":
         shutil.rmtree(folder.checkpoint, ignore_errors=True)
         publish(folder.checkpoint)
+    drop(folder.checkpoint)
     for leftover in folder.checkpoint.glob("*.part"):
         leftover.unlink()
 

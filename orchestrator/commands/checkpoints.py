@@ -10,16 +10,19 @@ from rich.text import Text
 
 from orchestrator.commands import Changes, Device, console, plain_table
 
+Checkpoint = Annotated[str, typer.Argument(help="A best.pt or last.pt, or its URI.")]
+
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A best.pt or last.pt.")],
+    checkpoint: Checkpoint,
     changes: Changes = None,
     device: Device = "auto",
 ) -> None:
     """Judge a checkpoint on its data set: mIoU and the IoU of each class. `evaluate.part=test` judges the test part."""
     from guidedmix_core import evaluate_checkpoint, parse_changes
+    from orchestrator.storage import fetched
 
-    metrics, judged = evaluate_checkpoint(checkpoint, parse_changes(changes or []), device)
+    metrics, judged = evaluate_checkpoint(fetched(checkpoint), parse_changes(changes or []), device)
     table = plain_table()
     table.add_column()
     table.add_column(justify="right")
@@ -34,13 +37,14 @@ def evaluate(
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A best.pt or last.pt.")],
+    checkpoint: Checkpoint,
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder for masks and overlays.")],
     device: Device = "auto",
 ) -> None:
     """Predict masks of images: NAME.png (class ids, in the data set's colors) and NAME_overlay.jpg for each."""
     from orchestrator.predictions import write_predictions
+    from orchestrator.storage import fetched
 
-    for path, mask in write_predictions(checkpoint, images, output, device):
+    for path, mask in write_predictions(fetched(checkpoint), images, output, device):
         console.print(Text(f"{path} -> {mask}"), soft_wrap=True)

@@ -57,6 +57,15 @@ class Started:
     variables: dict[str, str]
     told: dict[str, str]
     """What following a job showed, by its study."""
+    start: Callable[[], subprocess.Popen[bytes]]
+    running: list[subprocess.Popen[bytes]]
+
+    def restart(self) -> None:
+        """After a death without a word, with all its processes; a new one answers at the same address."""
+        os.killpg(self.running[-1].pid, signal.SIGKILL)
+        self.running.pop().wait()
+        self.running.append(self.start())
+        _wait(lambda: _answers(self.address))
 
     def study(self, name: str) -> StudyFolder:
         return StudyFolder(self.work.parent / "storage" / name)
@@ -91,21 +100,25 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         "num-gpus": 0,
         "object-store-memory": 10**8,
     }
-    with (place / "head.log").open("w") as log:
-        process = subprocess.Popen(
-            [shutil.which("ray", path=path["PATH"]) or "ray", "start", "--head", "--block"]
-            + [f"--{name}={value}" for name, value in options.items()],
-            env={**os.environ, **variables, **secrets, **path, "HOME": str(place)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+
+    def start() -> subprocess.Popen[bytes]:
+        with (place / "head.log").open("a") as log:
+            return subprocess.Popen(
+                [shutil.which("ray", path=path["PATH"]) or "ray", "start", "--head", "--block"]
+                + [f"--{name}={value}" for name, value in options.items()],
+                env={**os.environ, **variables, **secrets, **path, "HOME": str(place)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    running = [start()]
     try:
         _wait(lambda: _answers(address))
-        yield Started(address, temp, work, token, variables, {})
+        yield Started(address, temp, work, token, variables, {}, start, running)
     finally:
-        process.send_signal(signal.SIGTERM)  # with --block it takes all of its Ray along
-        process.wait()
+        running[-1].send_signal(signal.SIGTERM)  # with --block it takes all of its Ray along
+        running[-1].wait()
         shutil.rmtree(temp, ignore_errors=True)
 
 
@@ -243,6 +256,20 @@ def test_no_secret_is_in_any_file_of_a_study_nor_in_what_the_cluster_tells_of_it
         assert secret not in jobs.text
         assert secret not in finished
         assert [file for file in [*files, *logs] if secret.encode() in file.read_bytes()] == []
+
+
+def test_a_study_goes_on_on_the_head_that_comes_after_one_that_died(head: Started, call, capfd) -> None:
+    command = f"submit ablate labels.yaml {LONG} --cluster here.yaml --study orphan"
+    assert call(command) == 0
+    study = head.study("orphan")
+    _wait(lambda: any(read_lines(trial.metrics) for trial in study.trials()))
+    head.restart()
+    assert call(f"{command} --follow") == 0
+    (record,) = load_trials(study)
+    assert record.state == "complete"
+    assert [row["step"] for row in read_lines(study.trial(record.fingerprint).metrics)] == list(range(50, 451, 50))
+    assert [event["event"] for event in study.events()].count("trial_ended") == 1
+    assert statuses_in_mlflow(study) == {"FINISHED"}
 
 
 def job_in(said: str) -> str:

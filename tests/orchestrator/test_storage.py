@@ -111,6 +111,39 @@ def test_heavy_folders_come_only_when_they_are_asked_for(studies: str) -> None:
     assert folder.trial("f").checkpoint.joinpath("last.pt").read_bytes() == b"1"
 
 
+def test_what_a_process_has_done_with_lies_in_the_store_alone(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    checkpoint = folder.trial("f").checkpoint
+    write_json(checkpoint / "last.pt", 1)
+    (checkpoint / "best.pt").write_text("2")
+    storage.drop(checkpoint)
+    assert list(checkpoint.iterdir()) == []
+    publish(folder.path)
+    assert list(objects(studies)) == ["mine/trials/f/checkpoint/best.pt", "mine/trials/f/checkpoint/last.pt"]
+
+
+def test_what_killed_processes_left_on_the_disk_goes_and_what_living_ones_have_stays(
+    studies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    mine = StudyFolder(f"{studies}/mine").path.parent
+    dead = tmp_path / f"{storage.PREFIX}dead"
+    dead.mkdir()
+    (dead / "last.pt").touch()
+    Path(f"{dead}.lock").touch()
+    another_process()
+    again = StudyFolder(f"{studies}/mine").path.parent
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([mine.name, again.name])
+
+
+def test_a_checkpoint_is_fetched_by_its_uri(studies: str) -> None:
+    bucket().pipe_file(f"{studies}/mine/trials/f/checkpoint/best.pt", b"1")
+    assert storage.fetched(f"{studies}/mine/trials/f/checkpoint/best.pt").read_bytes() == b"1"
+    with pytest.raises(ConfigError, match=r"s3://.*/last.pt: no such file"):
+        storage.fetched(f"{studies}/mine/trials/f/checkpoint/last.pt")
+    assert storage.fetched("a/best.pt") == Path("a/best.pt")
+
+
 def test_a_journal_grows_by_parts_and_only_the_last_one_is_put_again(
     studies: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
