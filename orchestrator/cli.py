@@ -20,6 +20,7 @@ from orchestrator.commands import (
     plans,
     requests,
     rungs,
+    status,
     studies,
 )
 from orchestrator.provenance import quiet_dependencies
@@ -47,6 +48,7 @@ app.command("list")(requests.list_)
 app.command()(checkpoints.evaluate)
 app.command()(checkpoints.predict)
 app.command()(studies.ui)
+app.command()(status.status)
 app.command()(studies.report)
 app.command()(rungs.rungs)
 app.command()(compare.compare)

@@ -285,12 +285,13 @@ def _open_all_data(study: Study, base: Tree) -> None:
 
 
 def _request(study: Study, base: Tree, folder: StudyFolder) -> dict[str, Any]:
-    """The content of `study.yaml`. An address of a tracking server may hold a password: it is left out."""
+    """The content of `study.yaml`. The address of a tracking server and the command of `notify`
+    may hold a password: they are left out."""
     return {
         "study": folder.name,
         "kind": study.kind,
         "objectives": [dump(objective) for objective in study.objectives],
-        **{key: value for key, value in dump(study).items() if key not in ("objective", "tracking")},
+        **{key: value for key, value in dump(study).items() if key not in ("objective", "tracking", "notify")},
         "run": dump(build(base)),
         **study.plan(base),
     }

@@ -14,11 +14,12 @@ What is written here is in the store, too, when the call returns, if the folder 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError, sync_folder, write_whole
-from orchestrator.lease import Lease, leased
+from orchestrator.lease import Lease, is_held, leased
 from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, shown
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class StudyFolder:
     def running(self) -> Iterator[None]:
         """Held by the one process that runs the study. ConfigError if another one does."""
         if copy_of(self.path) is None:
-            with _exclusive(self.path, wait=0):
+            with _exclusive(self.path, wait=1):  # who looks whether it is held holds it for a moment
                 yield
             return
         with leased(self.path) as self._lease:
@@ -72,6 +73,10 @@ class StudyFolder:
             refresh(self.path)
             yield
             publish(self.path)
+
+    def is_running(self) -> bool:
+        """Whether a process runs the study, here or on another machine. In an object store it takes seconds to see."""
+        return is_run(self.path) if copy_of(self.path) is None else is_held(self.path)
 
     def claim(self, request: Mapping[str, Any], identity: str) -> None:
         """The folder is this request's from now on. ConfigError if it is another one's.
@@ -100,9 +105,12 @@ class StudyFolder:
     def trial(self, fingerprint: str) -> TrialFolder:
         return TrialFolder(self.path / "trials" / fingerprint)
 
-    def trials(self) -> list[TrialFolder]:
-        """Those the driver has handed out, by fingerprint."""
-        return [TrialFolder(found.parent) for found in sorted(self.path.glob("trials/*/trial.json"))]
+    def trials(self, without: Container[str] = ()) -> list[TrialFolder]:
+        """Those the driver has handed out, by fingerprint; some of them need not be looked at."""
+        place = self.path / "trials"
+        names = sorted(os.listdir(place)) if place.is_dir() else []
+        found = (TrialFolder(place / name) for name in names if name not in without)
+        return [trial for trial in found if trial.trial.exists()]
 
     def append(self, event: Mapping[str, Any]) -> None:
         """One event at the journal's end, with its time; on disk when this returns."""
@@ -175,13 +183,17 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
 
 def is_run(folder: Path) -> bool:
     """Whether a process runs the study, or the trial, in this folder now; of a stage, too. It writes nothing."""
-    if not (lock := folder / ".lock").exists():
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
         return False
     try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # closing lets go
+    except BlockingIOError:
         return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def now() -> str:

@@ -24,8 +24,6 @@ BEAT = 5.0
 """Seconds between two signs of life."""
 WATCH = 20.0
 """Seconds without one after which the holder is taken for dead."""
-
-
 SETTLED = 2.0
 """Seconds in which processes that take a lease over at the same moment have all written."""
 
@@ -33,14 +31,23 @@ SETTLED = 2.0
 @contextmanager
 def leased(path: Path) -> Iterator[Lease]:
     """Hold the study. ConfigError if somebody else does; it may take a while to see that nobody lives."""
-    copy = copy_of(path)
-    assert copy is not None
-    lease = Lease(copy, f"{copy.key(path)}/.lease", shown(path))
+    lease = _lease(path)
     lease.take()
     try:
         yield lease
     finally:
         lease.give_back()
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody works on the study. It takes until their next sign of life, or a while without one."""
+    return bool(_lease(path).holder())
+
+
+def _lease(path: Path) -> Lease:
+    copy = copy_of(path)
+    assert copy is not None
+    return Lease(copy, f"{copy.key(path)}/.lease", shown(path))
 
 
 class Lease:
@@ -71,18 +78,22 @@ class Lease:
         if self._lost is None and self._read().get("token") == self._me["token"]:
             self._copy.ask(lambda: self._copy.files.rm_file(self._key))
 
-    def _take_over(self) -> None:
+    def holder(self) -> dict[str, Any]:
+        """Who gives a sign of life; nothing if nobody does."""
         before = self._read()
         deadline = time.monotonic() + WATCH
-        while time.monotonic() < deadline:
+        while before and time.monotonic() < deadline:
             time.sleep(1)
-            if (found := self._read()) and found != before:
-                raise ConfigError(
-                    f"{self._place}: is being run by process {found['pid']} on {found['host']}; wait for it, or stop "
-                    "it first"
-                )
-            if not found:
-                break
+            if (found := self._read()) != before:
+                return found
+        return {}
+
+    def _take_over(self) -> None:
+        if found := self.holder():
+            raise ConfigError(
+                f"{self._place}: is being run by process {found['pid']} on {found['host']}; wait for it, or stop it "
+                "first"
+            )
         self._write()
         time.sleep(SETTLED)  # the last one has it
         if (found := self._read()).get("token") != self._me["token"]:

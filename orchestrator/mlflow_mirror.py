@@ -6,7 +6,9 @@ finds its runs again by their tags, and logs what is missing and nothing twice.
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -17,12 +19,18 @@ from uuid import uuid4
 from guidedmix_core import ConfigError
 from orchestrator import mlflow_run
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
-from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown
-from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives
+from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown, wants_login
+from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives_of
 from orchestrator.storage import home
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
+LOGIN = (
+    "the server lets nobody in without a login, or not with this one; give MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+)
 STUDY_FILES = ("study.yaml", "summary.json", "report.html")
+BETWEEN_FILES = 30.0
+"""Seconds for which they may be old while the study runs: of thousands of runs, the summary has megabytes."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,22 @@ class Mirror:
         self.ended: dict[str, TrialRecord] = {}
         """Trials of which MLflow has everything."""
         self.uri = shown(uri)
-        self.levels = folder.request().get("levels") or {}
+        request = folder.request()
+        self.levels, self.goal = request.get("levels") or {}, objectives_of(request)[0]
+        self._tried: set[str] = set()
+        """Trials whose run was asked for, whether or not the store said that it made it."""
+        self._sent, self._ranked = -math.inf, 0
         self.key, self.files = self._read()
         try:
             self.store = MlflowStore(uri, folder)
-            self.store.offer_view(mlflow_run.table_view(folder.request()))
+            self.store.offer_view(mlflow_run.table_view(request))
             self._find_runs()
         except ConfigError:
             raise
         except Exception as error:  # of MLflow, its database driver, the network or the disk, as the URI has it
-            cure = "start the server or correct the address, or go without: tracking.mlflow=null"
-            raise ConfigError(f"tracking.mlflow={self.uri}: {first_line(error)}; {cure}") from error
+            cure = "" if wants_login(error) else "start the server or correct the address, "
+            without = f"{cure}or go without: tracking.mlflow=null"
+            raise ConfigError(f"tracking.mlflow={self.uri}: {first_line(error)}; {without}") from error
 
     def sync(self, running: Collection[str] = (), *, is_over: bool = True) -> None:
         """Make MLflow match the folder. `running`: fingerprints of the trials that somebody works on now.
@@ -69,20 +82,19 @@ class Mirror:
         at once.
         """
         refused: list[Exception] = []
-        for trial in self.folder.trials():
-            if trial.fingerprint not in self.ended:
-                try:
-                    self._sync_trial(trial, trial.fingerprint in running)
-                except Exception as error:  # raised below, if it is not the store that is away
-                    self.store.ping()
-                    refused.append(error)
+        for trial in self.folder.trials(without=self.ended):
+            try:
+                self._sync_trial(trial, trial.fingerprint in running)
+            except Exception as error:  # raised below, if it is not the store that is away
+                self.store.ping()
+                refused.append(error)
         self._sync_study(is_over)
         if refused:
             raise refused[0]
 
     def count_pending(self) -> int:
         """How many trials MLflow lacks, or shows behind their record."""
-        return sum(trial.fingerprint not in self.ended and self._is_behind(trial) for trial in self.folder.trials())
+        return sum(map(self._is_behind, self.folder.trials(without=self.ended)))
 
     def _is_behind(self, trial: TrialFolder) -> bool:
         record, cursor = load_trial(trial), self.cursors.get(trial.fingerprint)
@@ -157,8 +169,9 @@ class Mirror:
 
     def _create(self, trial: TrialFolder, record: TrialRecord) -> Cursor:
         """An attempt that seemed to fail may have made the run."""
-        if found := self.store.find(self.key, trial.fingerprint):
+        if trial.fingerprint in self._tried and (found := self.store.find(self.key, trial.fingerprint)):
             return self._accepted(trial, self._resumed(found, Cursor(found.id)))
+        self._tried.add(trial.fingerprint)
         tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {}, self.levels)}
         run = self.store.create(mlflow_run.run_name(record), tags, record.started)
         return self._accepted(trial, Cursor(run))
@@ -211,6 +224,18 @@ class Mirror:
 
     def _sync_study(self, is_over: bool) -> None:
         """Files that have changed, the best objective so far, and the status."""
+        if is_over or time.monotonic() - self._sent > BETWEEN_FILES:
+            self._send_files()
+            self._sent = time.monotonic()
+        self._log_progress()
+        if (status := self._study_status(is_over)) != self.status:
+            if status == "RUNNING":
+                self.store.reopen(self.run, self.folder.name)
+            else:
+                self.store.close(self.run, status)
+            self.status = status
+
+    def _send_files(self) -> None:
         for file in [*(self.folder.path / name for name in STUDY_FILES), *sorted(self.folder.exports.glob("[!.]*"))]:
             name = file.relative_to(self.folder.path).as_posix()
             if file.exists() and (digest := sha256(file.read_bytes()).hexdigest()) != self.files.get(name):
@@ -219,13 +244,6 @@ class Mirror:
                     self._log_cells()
                 self.files[name] = digest
                 self._write()
-        self._log_progress()
-        if (status := self._study_status(is_over)) != self.status:
-            if status == "RUNNING":
-                self.store.reopen(self.run, self.folder.name)
-            else:
-                self.store.close(self.run, status)
-            self.status = status
 
     def _log_cells(self) -> None:
         """Of an ablation: its table, where MLflow's UI looks for tables."""
@@ -248,7 +266,9 @@ class Mirror:
 
     def _log_progress(self) -> None:
         """The best objective after so many ended trials, and which trial has it."""
-        goal = objectives(self.folder)[0]
+        if len(self.ended) == self._ranked:
+            return
+        goal = self.goal
         ended = sorted(
             (record for record in self.ended.values() if record.role == "trial"), key=lambda record: record.ended or ""
         )
@@ -258,11 +278,13 @@ class Mirror:
                 rows.append({"step": count, "time": ended[count - 1].ended, f"best/{goal.metric}": winner.objective})
                 tags = {"guidedmix.best": mlflow_run.run_name(winner)}
         self.store.log(self.run, rows, tags=tags)
-        self.progress = len(ended)
+        self.progress, self._ranked = len(ended), len(self.ended)
 
 
 def first_line(error: BaseException) -> str:
     """What to tell the user: the system's word if it is at the root. A message may quote the address's password."""
+    if wants_login(error):
+        return LOGIN
     root = error
     while inner := root.__cause__ or root.__context__:
         root = inner

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+LOCAL = "sqlite:///{study}/mlflow.db"
 METRICS_PER_BATCH = 800
 LABELS_PER_BATCH = 100
 """Parameters, and tags. MLflow takes 1000 entries at once, and no more than 100 of these."""
@@ -52,6 +53,18 @@ class StoredRun:
 def shown(uri: str) -> str:
     """Without user and password."""
     return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def chosen(uri: str) -> str:
+    """What `auto` means here and now."""
+    return (os.environ.get("MLFLOW_TRACKING_URI") or LOCAL) if uri == "auto" else uri
+
+
+def wants_login(error: BaseException) -> bool:
+    """Whether it is a server's answer to who has no login, or a wrong one."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403)
 
 
 def located(uri: str, folder: StudyFolder) -> str:

@@ -17,7 +17,7 @@ from typing import IO
 from guidedmix_core import ConfigError
 from orchestrator.folder import StudyFolder, read_json
 from orchestrator.mlflow_mirror import Mirror
-from orchestrator.mlflow_store import VIEW, located
+from orchestrator.mlflow_store import LOCAL, VIEW, located
 from orchestrator.provenance import quiet_dependencies
 from orchestrator.storage import home, stay_here
 
@@ -32,7 +32,7 @@ def start_ui(folder: StudyFolder, port: int) -> None:
     """
     if home(folder.path) is not None and not (folder.path / "mlflow.json").exists():
         stay_here(folder.path)
-        Mirror("sqlite:///{study}/mlflow.db", folder).sync()
+        Mirror(LOCAL, folder).sync()
     uri, experiment = _store(folder)
     if re.match("https?:", uri):
         print(f"This study is on a server: {_address(uri.rstrip('/'), experiment)}", flush=True)

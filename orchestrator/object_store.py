@@ -102,6 +102,10 @@ class Copy:
             return []
         return sorted(PurePosixPath(name).name for name in found)
 
+    def size(self, path: Path) -> int:
+        """Bytes that the store has there."""
+        return self.ask(lambda: self.files.du(self.object(self.key(path))))
+
     def ask(self, question: Callable[[], Answer]) -> Answer:
         """The one place where a store is asked again: until it answers, or PATIENCE is over."""
         pause, deadline = 0.5, time.monotonic() + PATIENCE

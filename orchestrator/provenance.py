@@ -38,7 +38,7 @@ def environment(device: str = "auto", data: str | None = None) -> dict[str, Any]
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "command": [re.sub(r"://[^/@\s]*@", "://***@", word) for word in sys.argv],  # an address may hold a password
+        "command": [_without_passwords(word) for word in sys.argv],
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device": device_name(device),
@@ -48,6 +48,11 @@ def environment(device: str = "auto", data: str | None = None) -> dict[str, Any]
         "packages": packages(),
         "data": data,
     }
+
+
+def _without_passwords(word: str) -> str:
+    """Of an address, and of the command of `notify`."""
+    return re.sub(r"^notify(\.command)?=.*", r"notify\1=***", re.sub(r"://[^/@\s]*@", "://***@", word), flags=re.DOTALL)
 
 
 def device_name(device: str) -> str:

@@ -64,9 +64,11 @@ def _start_ray() -> bool:
             f"RAY_ADDRESS={address}: expected host:port, on a node of the cluster; from elsewhere use `ray job submit`"
         )
     try:
-        ray.init(address=address, **QUIET)
+        dashboard = ray.init(address=address, **QUIET).dashboard_url
     except ConnectionError as error:
         raise ConfigError(f"RAY_ADDRESS={address}: no cluster answers ({error}); unset it to run here") from None
+    if dashboard:
+        print(f"Ray's dashboard: http://{dashboard}", flush=True)
     return False
 
 

@@ -1,12 +1,12 @@
-"""What the runs of a study may use, and what they may cost."""
+"""What the runs of a study may use, what they may cost, and who is told."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from guidedmix_core import Config
+from guidedmix_core import Config, Tuple
 from orchestrator.space import refuse
 
 
@@ -50,3 +50,19 @@ class Budget(Config):
     gpu_hours: float | None = Field(None, ge=0)
     cpu_hours: float | None = Field(None, ge=0, description="of runs that use no GPU: cores x hours")
     price: float | None = Field(None, ge=0, description="in the currency of the cluster, whose file has the price")
+
+
+Event = Literal["study_started", "trial_ended", "trial_failed", "study_ended"]
+
+
+class Notify(Config):
+    """A command of yours that is told what happens. That it fails is a warning, and changes nothing else."""
+
+    command: str = Field(
+        min_length=1,
+        description='for the shell, such as `curl -s -d "$GUIDEDMIX_MESSAGE" "$MY_CHANNEL"`; the event comes as '
+        "JSON on its input. A password belongs in the environment",
+    )
+    on: Annotated[tuple[Event, ...], Field(min_length=1), Tuple] = Field(
+        ("study_ended", "trial_failed"), description="study_ended: also of one that is interrupted"
+    )

@@ -27,6 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from guidedmix_core import ConfigError, Preempted, RunConfig, Tree, build
 from orchestrator.failures import USUAL, Failures
 from orchestrator.folder import StudyFolder, TrialFolder
+from orchestrator.ray_metrics import exported
 from orchestrator.resources import Scaling
 from orchestrator.storage import is_there, refresh
 from orchestrator.study import Objective
@@ -177,7 +178,8 @@ def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) 
     if spoiled is not None:  # Ray Train looks after the nodes of a group
         policy["notice"] = lambda: _seconds_left() is not None
     try:
-        record = run_trial(task.config(), folder, task.objective, on_report=on_report, **policy)
+        told = exported(on_report, folder, task.objective.metric)
+        record = run_trial(task.config(), folder, task.objective, on_report=told, **policy)
     except Preempted as left:
         if is_there(folder.leave) and spoiled is not None:
             return

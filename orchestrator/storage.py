@@ -104,6 +104,13 @@ def is_there(path: Path) -> bool:
     return path.exists() if (copy := copy_of(path)) is None else copy.is_there(path)
 
 
+def size_of(path: Path) -> int:
+    """Bytes in a folder, where it is kept."""
+    if (copy := copy_of(path)) is not None:
+        return copy.size(path)
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+
+
 def ask_for(path: Path) -> None:
     """Put an empty file there, for another process to find."""
     path.touch()

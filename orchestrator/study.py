@@ -30,7 +30,7 @@ from guidedmix_core import (
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
-from orchestrator.resources import Budget, Scaling
+from orchestrator.resources import Budget, Notify, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
@@ -75,7 +75,9 @@ class Tracking(Config):
     """Where to look at the runs. The study folder has it all without."""
 
     mlflow: str | None = Field(
-        "sqlite:///{study}/mlflow.db", description="a tracking URI, {study} is the study's folder; null: none"
+        "auto",
+        description="a tracking URI, {study} is the study's folder; auto: that of MLFLOW_TRACKING_URI, and where it is "
+        "not set sqlite:///{study}/mlflow.db; null: none",
     )
 
 
@@ -97,6 +99,7 @@ class Study(Config, ABC):
     budget: Budget = Budget()
     failures: Failures = Failures()
     tracking: Tracking = Tracking()
+    notify: Notify | None = Field(None, description="a command that is told what happens; null: none")
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from orchestrator.listeners import Listener
 from orchestrator.mlflow_experiments import read_experiment
 from orchestrator.mlflow_mirror import Mirror, first_line
 from orchestrator.mlflow_registry import register
-from orchestrator.mlflow_store import shown
+from orchestrator.mlflow_store import chosen, shown
 from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
 from orchestrator.storage import home
@@ -38,13 +38,13 @@ LAST_PAUSES = (1.0, 4.0)
 
 
 def tracker(uri: str | None, folder: StudyFolder) -> list[MlflowWindow]:
-    """The listener that `tracking.mlflow` asks for: none without a URI.
+    """The listener that `tracking.mlflow` asks for: none without a URI. `auto` is settled here.
 
     A database needs a disk: a study in an object store has one made when somebody looks (`start_ui`).
     """
-    if uri is None or ("{study}" in uri and home(folder.path) is not None):
+    if uri is None or ("{study}" in (store := chosen(uri)) and home(folder.path) is not None):
         return []
-    return [MlflowWindow(uri, folder)]
+    return [MlflowWindow(store, folder)]
 
 
 class MlflowWindow(Listener):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,13 +43,14 @@ Seeds = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
 
 
-def study_folder(where: str) -> StudyFolder:
-    """Of a study that was made before, to be read. ConfigError if there is none."""
+def study_folder(where: str, without: Collection[str] | None = None) -> StudyFolder:
+    """Of a study that was made before, to be read; of one in a store, what is not to be fetched. ConfigError if there
+    is none."""
     from orchestrator.folder import StudyFolder
-    from orchestrator.storage import refresh
+    from orchestrator.storage import HEAVY, refresh
 
     folder = StudyFolder(where)
-    refresh(folder.path)
+    refresh(folder.path, HEAVY if without is None else without)
     folder.request()
     return folder
 

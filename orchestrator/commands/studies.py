@@ -63,7 +63,7 @@ def tune(
     Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
 
     Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
-    `scaling.`, `failures.`, `tracking.` and `objective.` go to the search itself.
+    `scaling.`, `failures.`, `tracking.`, `notify.` and `objective.` go to the search itself.
     """
     from orchestrator.folder import StudyFolder
     from orchestrator.study import SearchStudy, load_study
@@ -115,8 +115,8 @@ def train(
     study: StudyDir = None,
     device: Device = "auto",
     mlflow: Annotated[
-        str, typer.Option(help="MLflow's tracking URI. `{study}` is the study's folder; empty: no MLflow.")
-    ] = "sqlite:///{study}/mlflow.db",
+        str, typer.Option(help="As `tracking.mlflow` of a study: a URI, or auto; empty: no MLflow.")
+    ] = "auto",
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
@@ -190,12 +190,13 @@ def ui(
 def _run(request: Study, base: Tree, folder: StudyFolder, executor: str, device: str, retry_failed: bool) -> None:
     from orchestrator.console import StudyConsole
     from orchestrator.executors import executor_named
+    from orchestrator.notifications import notifier
     from orchestrator.tracking import tracker
 
     keep_budget(request, base, folder, device)
     windows = tracker(request.tracking.mlflow, folder)
     with _reported(folder, windows):
-        listeners = [*windows, StudyConsole(console)]
+        listeners = [*windows, *notifier(request.notify, folder), StudyConsole(console)]
         executor_named(executor)(request, base, folder, listeners, device, retry_failed=retry_failed)
 
 

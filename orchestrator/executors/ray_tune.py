@@ -22,6 +22,7 @@ from ray.tune.search import Searcher
 from guidedmix_core import ConfigError, Tree, dump
 from orchestrator.clusters import this_cluster
 from orchestrator.driver import Driver, driving
+from orchestrator.failures import is_disk_full
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.packing import packed
@@ -170,13 +171,13 @@ class _Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its processes died, more often than a run is restarted. Its own failures a run records itself."""
         with _through_tune():
-            job = self._job(trial)
+            job, error = self._job(trial), _last_error(trial)
+            if is_disk_full(cause := getattr(error, "cause", error)):
+                raise cause
             if job.folder.leave.exists():
                 self._driver.left(job)
             else:
-                e = _last_error(trial)
-                print("LOST", repr(e), getattr(e, "preempted", None), flush=True)
-                self._driver.ended(job, lose_trial(job.config, job.folder, e))
+                self._driver.ended(job, lose_trial(job.config, job.folder, error))
 
     def _job(self, trial: Trial) -> Job:
         return self._driver.out[trial.config["fingerprint"]]

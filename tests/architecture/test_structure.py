@@ -13,7 +13,7 @@ from importlinter.cli import lint_imports
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("guidedmix_core/**/*.py"), *ROOT.glob("orchestrator/**/*.py")])
 OWNERS = {
-    "ray": {"executors/ray_tune.py", "ray_session.py", "scaling.py", "jobs.py", "package.py"},
+    "ray": {"executors/ray_tune.py", "ray_session.py", "ray_metrics.py", "scaling.py", "jobs.py", "package.py"},
     "mlflow": {"mlflow_store.py", "mlflow_registry.py"},
     "optuna": {"search.py", "samplers.py", "executors/ray_tune.py", "importance.py", "report"},
 }

@@ -17,13 +17,16 @@ import pytest
 
 from guidedmix_core import ConfigError, Tree, build
 from orchestrator import lease, object_store, storage
+from orchestrator.commands import study_folder
 from orchestrator.executors.inline import run
 from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
 from orchestrator.listeners import Listener
 from orchestrator.object_store import PART, Copy
 from orchestrator.results import TrialRecord, load_trials
+from orchestrator.status import UNREAD, Watch
 from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
 from orchestrator.study import SearchStudy
+from tests.orchestrator.study_folder import write_study
 from tests.runs import small_tree
 from tests.s3 import bucket, objects, s3_server, start_server, stop_server
 
@@ -263,6 +266,32 @@ def test_a_study_whose_holder_died_is_taken_over_and_the_dead_one_may_not_write(
         with pytest.raises(ConfigError, match="was taken over by process"):
             dead.append({"event": "asked"})
     holder.__exit__(None, None, None)
+
+
+def test_who_looks_sees_whether_somebody_runs_it(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    monkeypatch.setattr(lease, "WATCH", 2.0)
+    folder = StudyFolder(f"{studies}/mine")
+    assert not folder.is_running()
+    with folder.running():
+        assert StudyFolder(f"{studies}/mine").is_running()
+    copy = storage.copy_of(folder.path)
+    assert copy is not None
+    copy.files.pipe_file(copy.object("mine/.lease"), b'{"token": "of a process that died"}')
+    assert not folder.is_running()
+
+
+def test_how_a_study_stands_is_read_from_the_store_without_what_is_heavy(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_study(folder.path, trials=2)
+    (folder.trials()[0].checkpoint).mkdir()
+    (folder.trials()[0].checkpoint / "last.pt").write_bytes(b"0" * 1_000_000)
+    publish(folder.path)
+    another_process()
+    there = study_folder(f"{studies}/mine", UNREAD)
+    found = Watch(there).look()
+    assert (found.state, found.complete, found.disk_bytes > 1_000_000) == ("complete", 4, True)
+    assert sum(file.stat().st_size for file in there.path.rglob("*") if file.is_file()) < 500_000
 
 
 SEARCH: dict[str, Any] = {
