@@ -186,8 +186,8 @@ def _file_system(uri: str) -> tuple[Any, str]:
     import fsspec
 
     protocol = uri.partition("://")[0]
-    # Asking again is ours; and a list of an hour ago is of no use.
-    options: dict[str, Any] = {"use_listings_cache": False}
+    # Asking again is ours; neither a list of an hour ago nor the address that another copy had is of use.
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol in ("s3", "s3a"):
         options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 60}
     try:
