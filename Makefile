@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/guidedmix tune search/demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff check .

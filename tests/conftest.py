@@ -1,4 +1,5 @@
-"""Every test runs on one thread, with a cache of decoded images that is thrown away afterwards."""
+"""Every test runs on one thread, with a cache of decoded images that is thrown away afterwards. Of two processes one
+has all that start a Ray."""
 
 from __future__ import annotations
 
@@ -7,6 +8,22 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+
+def scope_of(nodeid: str) -> str:
+    """Tests of one scope stay in one process, one after another."""
+    return "ray" if nodeid.startswith("tests/integration/") else nodeid
+
+
+class _OneRay(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _OneRay(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

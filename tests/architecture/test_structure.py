@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from importlinter.cli import lint_imports
 
+from tests.conftest import scope_of
+
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("guidedmix_core/**/*.py"), *ROOT.glob("orchestrator/**/*.py")])
 OWNERS = {
@@ -54,8 +56,10 @@ def test_the_orchestrator_enters_the_core_by_its_front_door() -> None:
 
 
 def test_tests_that_start_a_ray_stay_in_one_process() -> None:
-    files = (ROOT / "tests" / "integration").glob("test_*.py")
-    assert [path.name for path in files if 'pytest.mark.xdist_group("ray")' not in path.read_text()] == []
+    users = {path.parent.name for path in ROOT.glob("tests/**/test_*.py") if "ray_tune." + "run(" in path.read_text()}
+    assert users == {"integration"}
+    assert {scope_of(f"tests/integration/test_{name}.py::test_x[a]") for name in "ab"} == {"ray"}
+    assert scope_of("tests/core/test_a.py::test_x") != scope_of("tests/core/test_a.py::test_y")
 
 
 def test_no_file_says_more_than_300_lines() -> None:

@@ -22,7 +22,6 @@ from tests.stuck import stick
 
 pytestmark = [
     pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
 ]
 
 STUDY = {

@@ -30,7 +30,6 @@ from tests.runs import SMALL
 
 pytestmark = [
     pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),  # Ray's use of aiohttp
 ]
 

@@ -28,7 +28,6 @@ from tests.s3 import objects, s3_server
 
 pytestmark = [
     pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of botocore
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves sockets of dead nodes
 ]

@@ -21,7 +21,6 @@ from tests.runs import small_run, small_tree
 
 pytestmark = [
     pytest.mark.timeout(900),  # a group of workers starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
 ]
 
 RUN = {

@@ -33,7 +33,6 @@ from tests.runs import small_tree
 
 pytestmark = [
     pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
 ]
 
 POINTS = [{"optim.lr": lr} for lr in (0.01, 1e-7, 1e30)]  # learns, lags behind, diverges

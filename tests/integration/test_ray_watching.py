@@ -24,7 +24,6 @@ from tests.runs import small_tree
 
 pytestmark = [
     pytest.mark.timeout(900),  # a Ray starts slowly on a busy machine
-    pytest.mark.xdist_group("ray"),  # one Ray at a time
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves sockets of dead nodes
 ]
 

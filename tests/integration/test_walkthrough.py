@@ -15,8 +15,6 @@ WALKTHROUGH = Path(__file__).parents[2] / "docs" / "walkthrough.md"
 BLOCKS = re.findall(r"^```\n(.*?)^```", WALKTHROUGH.read_text(), re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("guidedmix ")]
 
-pytestmark = pytest.mark.xdist_group("ray")  # one Ray at a time
-
 
 def call(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
     """The exit code of a command line, with a shell's wildcards, in this process."""
