@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -92,7 +92,7 @@ class Notifier(Listener):
             log.warning("notify: the command %s when it was told of %s%s", problem, said["event"], last)
 
 
-def _run(command: str, said: Mapping[str, Any]) -> str | None:
+def _run(command: Sequence[str], said: Mapping[str, Any]) -> str | None:
     """What went wrong, without a word of the command."""
     names = {f"GUIDEDMIX_{name.upper()}": str(said[name]) for name in ("event", "study", "message")}
     text = json.dumps(plain(said), ensure_ascii=False)
@@ -100,7 +100,6 @@ def _run(command: str, said: Mapping[str, Any]) -> str | None:
     try:  # in a session of its own: Ctrl-C is not meant for it, and all it has started can be killed
         process = subprocess.Popen(
             command,
-            shell=True,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

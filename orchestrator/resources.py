@@ -58,10 +58,9 @@ Event = Literal["study_started", "trial_ended", "trial_failed", "study_ended"]
 class Notify(Config):
     """A command of yours that is told what happens. That it fails is a warning, and changes nothing else."""
 
-    command: str = Field(
-        min_length=1,
-        description='for the shell, such as `curl -s -d "$GUIDEDMIX_MESSAGE" "$MY_CHANNEL"`; the event comes as '
-        "JSON on its input. A password belongs in the environment",
+    command: Annotated[tuple[str, ...], Field(min_length=1), Tuple] = Field(
+        description='a program and its arguments, such as [./tell.sh], or [sh, -c, \'curl -s -d "$GUIDEDMIX_MESSAGE" '
+        '"$MY_CHANNEL"\']; the event comes as JSON on its input. A password belongs in the environment'
     )
     on: Annotated[tuple[Event, ...], Field(min_length=1), Tuple] = Field(
         ("study_ended", "trial_failed"), description="study_ended: also of one that is interrupted"

@@ -102,7 +102,8 @@ def test_a_study_that_is_killed_at_random_comes_to_what_an_undisturbed_one_does(
     server: Forks, undisturbed: dict[str, dict[str, Any]], studies: Path, kind: str
 ) -> None:
     folder = StudyFolder(studies / kind)
-    disturb(server, kind, folder, kills=6, seed=1)
+    assert disturb(server, kind, folder, kills=6, seed=1) > 0
+    assert outcome(folder) == undisturbed[kind]
     check(folder, undisturbed[kind])
 
 

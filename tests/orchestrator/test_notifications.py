@@ -1,4 +1,4 @@
-"""A command that is told what happens: real shells, and a study that nothing of them reaches."""
+"""A command that is told what happens: real processes, and a study that nothing of them reaches."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from orchestrator.folder import StudyFolder, read_lines
 from orchestrator.listeners import Listener
 from orchestrator.notifications import notifier
 from orchestrator.provenance import environment
+from orchestrator.resources import Notify
 from orchestrator.results import TrialRecord
 from orchestrator.study import SearchStudy, identity
 from tests.runs import small_tree
@@ -25,8 +26,9 @@ from tests.runs import small_tree
 EVENTS = ["study_started", "trial_ended", "trial_failed", "study_ended"]
 
 
-def search(**notify: Any) -> SearchStudy:
-    """One run that learns, and one that diverges."""
+def search(command: str | None = None, **notify: Any) -> SearchStudy:
+    """One run that learns, and one that diverges. The command is a shell's line."""
+    notify |= {} if command is None else {"command": ["sh", "-c", command]}
     points = [{"optim.lr": 0.01}, {"optim.lr": 1e30}]
     request = {"base": "small", "parameters": {"optim.lr": {"log": [1e-9, 1e32]}}, "scheduler": {"name": "none"}}
     made = {"search": {"sampler": "random", "trials": 2, "start_from": points}, "notify": notify or None}
@@ -108,3 +110,17 @@ def test_the_command_is_not_in_the_record_of_the_command_line(monkeypatch: pytes
 def test_an_event_that_there_is_not_is_a_wrong_request() -> None:
     with pytest.raises(ConfigError, match="study_started"):
         search(command="true", on=["everything"])
+
+
+def test_a_program_that_is_not_there_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    study = search().model_copy(update={"notify": Notify(command=("no-such-program",), on=("study_started",))})
+    folder = make(study, tmp_path / "mine")
+    assert "notify: the command could not be started (No such file or directory)" in caplog.text
+    assert folder.events()[-1]["event"] == "study_ended"
+
+
+def test_a_line_for_a_shell_is_no_command() -> None:
+    with pytest.raises(ConfigError, match=r"notify.command"):
+        build(
+            Tree({**search().model_dump(mode="json", include={"base"}), "notify": {"command": "a; b"}}, {}), SearchStudy
+        )
