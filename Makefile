@@ -22,8 +22,8 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "guidedmix needs Python 3.11 or newer, not " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	if command -v uv >/dev/null 2>&1; then uv pip install --python $(BIN)/python -c constraints.txt -e '.[bundled,dev]'; \
-	elif $(BIN)/python -m pip install --quiet uv; then $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[bundled,dev]'; \
+	if command -v uv >/dev/null 2>&1; then uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[bundled,dev]'; \
+	elif $(BIN)/python -m pip install --quiet uv; then $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[bundled,dev]'; \
 	else $(BIN)/python -m pip install -c constraints.txt -e '.[bundled,dev]'; fi
 	touch $@
 

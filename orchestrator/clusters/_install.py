@@ -57,7 +57,7 @@ def install_commands(package: str, constraints: str, storage: str | None) -> lis
     return [
         f"test -x {uv} || curl -LsSf https://astral.sh/uv/{UV}/install.sh | sh",
         f"{uv} venv --allow-existing --python {PYTHON} {VENV}",
-        f"{uv} pip install --python {VENV}/bin/python -c {_quoted(pins)} "
+        f"{uv} pip install --compile-bytecode --python {VENV}/bin/python -c {_quoted(pins)} "
         + " ".join([_quoted(_installed(package)), *clients(storage)]),
     ]
 

@@ -47,7 +47,8 @@ DOCKERFILE = """\
 FROM python:{python}-slim
 RUN apt-get update && apt-get install -y --no-install-recommends git wget && rm -rf /var/lib/apt/lists/*
 COPY {files} /tmp/
-RUN pip install --no-cache-dir uv=={uv} && uv pip install --system --no-cache -c /tmp/{pins} {package}
+RUN pip install --no-cache-dir uv=={uv}
+RUN uv pip install --system --no-cache --compile-bytecode -c /tmp/{pins} {package}
 RUN useradd --create-home --uid 1000 ray
 USER ray
 WORKDIR /home/ray
