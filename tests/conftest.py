@@ -1,9 +1,10 @@
 """Every test runs on one thread, with a cache of decoded images that is thrown away afterwards. Of two processes one
-has all that start a Ray."""
+has all that start a Ray, and begins with them; a file stays in one process, for what its tests share is made once."""
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 def scope_of(nodeid: str) -> str:
     """Tests of one scope stay in one process, one after another."""
-    return "ray" if nodeid.startswith("tests/integration/") else nodeid
+    file = nodeid.partition("::")[0]
+    return "ray" if file.startswith("tests/integration/test_ray_") else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A Ray takes longer than anything else, so that comes first."""
+    items.sort(key=lambda item: scope_of(item.nodeid) != "ray")
 
 
 class _OneRay(LoadScopeScheduling):
@@ -23,12 +30,15 @@ class _OneRay(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # by the number of tests, which says little of their time
     return _OneRay(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.set_num_threads(1)
+    # Importing takes longer than what such processes do. One does it, and is forked for each.
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "tests.runs", "tests.listening"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GUIDEDMIX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

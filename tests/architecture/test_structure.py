@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,11 @@ def test_the_orchestrator_enters_the_core_by_its_front_door() -> None:
 
 
 def test_tests_that_start_a_ray_stay_in_one_process() -> None:
-    users = {path.parent.name for path in ROOT.glob("tests/**/test_*.py") if "ray_tune." + "run(" in path.read_text()}
-    assert users == {"integration"}
-    assert {scope_of(f"tests/integration/test_{name}.py::test_x[a]") for name in "ab"} == {"ray"}
-    assert scope_of("tests/core/test_a.py::test_x") != scope_of("tests/core/test_a.py::test_y")
+    starts = re.compile(r"ray_tune\.run\(|ray_session\.cluster\(|Cluster\(initialize_head")
+    users = {path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py") if starts.search(path.read_text())}
+    assert len(users) > 1
+    assert {scope_of(f"{user}::test_x[a]") for user in users} == {"ray"}
+    assert scope_of("tests/core/test_a.py::test_x") != scope_of("tests/core/test_b.py::test_x")
 
 
 def test_no_file_says_more_than_300_lines() -> None:
