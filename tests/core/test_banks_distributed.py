@@ -86,7 +86,7 @@ def work(rank: int, meeting: str, folder: str) -> None:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("workers")
-    mp.spawn(work, args=(f"file://{folder}/meeting", str(folder)), nprocs=2)
+    mp.start_processes(work, (f"file://{folder}/meeting", str(folder)), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

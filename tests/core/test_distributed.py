@@ -65,7 +65,7 @@ def work(rank: int, meeting: str, folder: str) -> None:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two workers trained: a folder for each method. To start them takes longer than all they do."""
     folder = tmp_path_factory.mktemp("two")
-    mp.spawn(work, args=(f"file://{folder}/meeting", str(folder)), nprocs=2)
+    mp.start_processes(work, (f"file://{folder}/meeting", str(folder)), nprocs=2, start_method="forkserver")
     return folder
 
 

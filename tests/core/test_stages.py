@@ -293,7 +293,7 @@ def other_process(here: Path) -> None:
 def beside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Listening, dict[str, Tensor]]]:
     """What this process hears, and the weights it ends with, while another one trains the stage it needs."""
     here, found = tmp_path_factory.mktemp("beside"), {}
-    other = multiprocessing.get_context("spawn").Process(target=other_process, args=(here,))
+    other = multiprocessing.get_context("forkserver").Process(target=other_process, args=(here,))
     other.start()
     for seed, name in enumerate(("trained", "killed")):
         wait_for(here / f"{name} begun")
