@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +57,26 @@ def one_step(config: RunConfig, step: int = 3, change: object = None) -> tuple[n
     return nets, losses
 
 
-def trained_weights(folder: Path) -> dict[str, Tensor]:
-    return read_checkpoint(folder / "last.pt")["nets"]
+@dataclass(frozen=True)
+class Trained:
+    losses: list[dict[str, float]]
+    weights: dict[str, Tensor]
+    generator_before: Tensor
+    generator_after: Tensor
+
+
+def trained(config: RunConfig, folder: Path, stop_at: int | None = None) -> Trained:
+    listening, before = Listening(stop_at=stop_at), torch.random.get_rng_state()
+    train(config, listening, Checkpoints(folder), device="cpu")
+    weights = read_checkpoint(folder / "last.pt")["nets"]
+    return Trained(listening.losses, weights, before, torch.random.get_rng_state())
+
+
+@cache
+def usual(method: str) -> Trained:
+    """The run that others are compared with. It is made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        return trained(run_of(method), Path(folder))
 
 
 def assert_bitwise_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -65,34 +85,24 @@ def assert_bitwise_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> No
 
 
 def test_equal_runs_have_equal_losses_and_weights(method: str, tmp_path: Path) -> None:
-    first, second = Listening(), Listening()
-    train(run_of(method), first, Checkpoints(tmp_path / "a"), device="cpu")
-    train(run_of(method), second, Checkpoints(tmp_path / "b"), device="cpu")
-    assert first.losses == second.losses
-    assert_bitwise_equal(trained_weights(tmp_path / "a"), trained_weights(tmp_path / "b"))
+    again = trained(run_of(method), tmp_path)
+    assert again.losses == usual(method).losses
+    assert_bitwise_equal(again.weights, usual(method).weights)
 
 
 def test_another_seed_is_another_run(method: str, tmp_path: Path) -> None:
-    first, second = Listening(), Listening()
-    train(run_of(method), first, Checkpoints(tmp_path / "a"), device="cpu")
-    train(run_of(method, seed=1), second, Checkpoints(tmp_path / "b"), device="cpu")
-    assert first.losses != second.losses
+    assert trained(run_of(method, seed=1), tmp_path).losses != usual(method).losses
 
 
 def test_a_resumed_run_is_bitwise_the_unbroken_one(method: str, tmp_path: Path) -> None:
-    config = run_of(method)
-    unbroken, before, after = Listening(), Listening(stop_at=2), Listening()
-    train(config, unbroken, Checkpoints(tmp_path / "unbroken"), device="cpu")
-    train(config, before, Checkpoints(tmp_path / "broken"), device="cpu")
-    train(config, after, Checkpoints(tmp_path / "broken"), device="cpu")
-    assert before.losses + after.losses == unbroken.losses
-    assert_bitwise_equal(trained_weights(tmp_path / "unbroken"), trained_weights(tmp_path / "broken"))
+    before = trained(run_of(method), tmp_path, stop_at=2)
+    after = trained(run_of(method), tmp_path)
+    assert before.losses + after.losses == usual(method).losses
+    assert_bitwise_equal(after.weights, usual(method).weights)
 
 
-def test_the_global_generator_is_untouched(method: str, tmp_path: Path) -> None:
-    before = torch.random.get_rng_state()
-    train(run_of(method), Listening(), Checkpoints(tmp_path), device="cpu")
-    assert torch.equal(torch.random.get_rng_state(), before)
+def test_the_global_generator_is_untouched(method: str) -> None:
+    assert torch.equal(usual(method).generator_before, usual(method).generator_after)
 
 
 def test_every_trained_weight_gets_a_gradient_and_no_other_does(method: str) -> None:
