@@ -207,15 +207,22 @@ JOBS: dict[str, Callable[..., None]] = {"make": make, "doctor": doctor, "templat
 
 
 def main() -> None:
-    import mlflow  # noqa: F401
+    # What a job would import takes longer than the job.
+    import alembic.context  # noqa: F401
+    import mlflow.store.model_registry.sqlalchemy_store
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
     import torch
-    import torch._inductor  # the first run of a process would import it, which takes longer than the run
+    import torch._inductor
+    from PIL import Image
+    from sqlalchemy.orm import configure_mappers
 
     from orchestrator import console, plan, provenance, report, tracking  # noqa: F401
     from orchestrator.commands import doctor, studies  # noqa: F401
     from orchestrator.executors import inline  # noqa: F401
 
     torch.set_num_threads(1)
+    configure_mappers()
+    Image.init()
     provenance.packages()
     provenance.git_state = lambda source=None: None
     for job in sys.stdin:
