@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 MIN_TRIALS = 8
@@ -99,6 +98,8 @@ def _row(path: str, share: float, interval: np.ndarray) -> Importance:
 def _shares(
     trials: Sequence[FrozenTrial], paths: list[str], mode: Literal["max", "min"], top: float
 ) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # it imports scikit-learn
+
     study = optuna.create_study(direction="maximize" if mode == "max" else "minimize")
     study.add_trials(trials)
     seen = [path for path in paths if any(path in trial.params for trial in trials)]
