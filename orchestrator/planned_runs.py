@@ -143,9 +143,10 @@ def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[
         yield from several(f"{label} · {TRIALS}", configs[label], tuning, trials)
     if study.confirm is not None:
         fresh = [record for record in records if record.role == "confirm"]
-        blocks = len(study.confirm.block_values)
+        blocks, judged = len(study.confirm.block_values), override(base, study.confirm.changes, "confirm")
         for label in study.confirm.against:
             own = [record for record in fresh if record.cell == label]
-            yield from several(f"{label}, fresh", configs[label], own, blocks)
+            config = build(override(judged, study.references[label], f"references.{label}"))
+            yield from several(f"{label}, fresh", config, own, blocks)
         winners = [record for record in fresh if record.cell not in study.confirm.against]
-        yield from several("best trials, fresh", usual, winners, study.confirm.top * blocks)
+        yield from several("best trials, fresh", build(judged), winners, study.confirm.top * blocks)

@@ -27,7 +27,7 @@ from guidedmix_core import (
     read_yaml,
     resolve,
 )
-from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
+from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_references
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
 from orchestrator.resources import Budget, Notify, Scaling
@@ -168,7 +168,9 @@ class SearchStudy(Study):
         return said
 
     def variants(self) -> Iterator[Mapping[str, Any]]:
-        for values in ({}, *(self.confirm.block_values if self.confirm else ())):
+        confirm = self.confirm
+        fresh = [{**confirm.changes, **block} for block in confirm.block_values] if confirm else []
+        for values in ({}, *fresh):
             yield values
             for point in (*self.references.values(), *data_corners(self.parameters)):
                 yield {**point, **values}
@@ -208,7 +210,7 @@ class SearchStudy(Study):
         for parameters in (self.parameters, *self.reference_parameters.values()):
             check_sampler(self.search.sampler, parameters)
         check_start(self.search.start_from, self.parameters)
-        check_reference_parameters(self)
+        check_references(self)
         if self.confirm is not None:
             check_confirm(self, self.confirm)
         return self

@@ -146,6 +146,7 @@ def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
     return {
         "winners": [_winner(winner) for winner in found.winners],
         "cells": [_cell(cell) for cell in found.comparison.cells],
+        "parts": {"search": found.chosen_by, "fresh": found.part},
         "is_current": found.is_current,
     }
 
