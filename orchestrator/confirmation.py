@@ -23,8 +23,8 @@ from orchestrator.study import SearchStudy
 Written = Callable[[float], str]
 """How a value, or a difference with its sign, is written."""
 KEY = "confirmation"
-"""Of `study.yaml`, once the search has ended: the ablation's request, the `winners`, cell to fingerprint, and the `part`
-that judges them if it is not the search's; or the `refusal` that says why there is nothing to confirm."""
+"""Of `study.yaml`, once the search has ended: the ablation's request, the `winners`, cell to fingerprint, and the
+`part` that judges them, null: the search's; or the `refusal` that says why there is nothing to confirm."""
 
 
 @dataclass(frozen=True)
