@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
@@ -135,8 +135,12 @@ def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[
     configs = {
         label: build(override(base, study.references[label], f"references.{label}")) for label in study.references
     }
+    names = {label: fingerprint(config) for label, config in configs.items()}
+    missing = [digest for digest in names.values() if digest not in made] if study.reuse else []
+    elsewhere = complete_elsewhere(folder, missing, study.objectives[0])
     for label, config in configs.items():
-        yield planned(label, config, made.get(fingerprint(config)))
+        found = planned(label, config, made.get(names[label]))
+        yield replace(found, state="elsewhere") if names[label] in elsewhere else found
     yield from several(TRIALS, usual, [record for record in records if record.role == "trial"], trials)
     for label in study.reference_parameters:
         tuning = [record for record in records if record.role == "tuning" and record.cell == label]

@@ -95,6 +95,11 @@ class Study(Config, ABC):
 
     base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
+    reuse: bool = Field(
+        True,
+        description="take over equal runs, on equal data, that studies in the folder beside have finished; of a search "
+        "its references and fresh runs, for whether a trial is stopped depends on the trials before it",
+    )
     scaling: Scaling = Scaling()
     budget: Budget = Budget()
     failures: Failures = Failures()

@@ -47,8 +47,8 @@ class Summary:
         request = self._asked()
         records = asked_for(request, self._records.load())
         content = _overview(self.folder.name, request, records)
+        content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
         if request["kind"] == "ablate":
-            content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
             content |= self._comparison(request, records)
         if request.get("references"):
             content["budgets"] = _budgets(budgets(self.folder, request, records))

@@ -18,10 +18,9 @@ from orchestrator.report.factor_charts import effect_rows, half_normal_chart, in
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import mask_charts
 from orchestrator.report.paper import factors_of, unfinished
-from orchestrator.report.summary import Tile, state_words, when
+from orchestrator.report.summary import Tile, reused, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
-from orchestrator.reuse import reused_words
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -162,8 +161,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         own = {run.steps for run in reference.complete.values()}
         unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
-    if (words := reused_words(facts.records, facts.folder)) is not None:
-        said.append(f"Not trained here: {words}.")
+    said += reused(facts)
     if left := len(facts.folder.trials()) - len(facts.records):
         said.append(
             f"{count(left, 'run')} of the folder {'is' if left == 1 else 'are'} not shown: of cells or blocks that "
