@@ -62,13 +62,13 @@ class Confirm(Config):
 
 def check_confirm(study: SearchStudy, confirm: Confirm) -> None:
     """For the study's validator: what can be said without the base run."""
+    check_margin(confirm.analysis, study.objectives[0].metric, "confirm", "analysis")
     if len(study.objectives) > 1:
         refuse(
             "several objectives have no single winner; give one, or compare points of your choice with `guidedmix "
             "ablate`",
             "confirm",
         )
-    check_margin(confirm.analysis, study.objectives[0].metric, "confirm", "analysis")
     if confirm.top > study.search.trials:
         refuse(f"{confirm.top} of {study.search.trials} trials; expected at most search.trials", "confirm", "top")
     for i, label in enumerate(confirm.against):

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from orchestrator.folder import TrialFolder, read_json
-from orchestrator.results import TrialRecord
+from orchestrator.results import CLASS, TrialRecord
 
 SECTIONS = ("data", "split", "augment.crop", "evaluate")
 NOT_OF_IT = (
@@ -24,7 +24,6 @@ NOT_OF_IT = (
     "evaluate.telemetry_images",
     "evaluate.panels",
 )
-CLASS = "val/iou/"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -35,8 +35,8 @@ def print_ablation(folder: StudyFolder) -> None:
     """The cells beside their reference, how they were judged, and where to look."""
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import asked_for, compare
-    from orchestrator.effects_table import OF_IMAGES, effects_table, images_table
-    from orchestrator.image_bootstrap import image_gaps
+    from orchestrator.effects_table import effects_table, images_table
+    from orchestrator.image_bootstrap import MEANING, image_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
 
@@ -51,10 +51,10 @@ def print_ablation(folder: StudyFolder) -> None:
     if (table := effects_table(comparison)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
-    if (table := images_table(comparison, image_gaps(folder, comparison))) is not None:
+    if (table := images_table(comparison, image_gaps(folder, comparison, comparison.cells))) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
-        console.print(Text(OF_IMAGES, style="dim"))
+        console.print(Text(MEANING, style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

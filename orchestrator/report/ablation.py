@@ -9,9 +9,10 @@ import yaml
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.failures import adjustment_words, counted
+from orchestrator.image_bootstrap import MEANING
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
-from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
+from orchestrator.report.cells import cell_rows, class_rows, harmed, image_rows, mask_rows, spread_of
 from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
@@ -62,6 +63,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),
         "colors": cell_colors(comparison),
         "classes": class_rows(facts, comparison, legend),
+        "over_images": image_rows(facts, comparison),
+        "meaning": MEANING,
         "panel_rows": panels.rows_of(facts, shown, stems) if shown else [],
         "panel_titles": [picture.why for picture in pictures or ()],
         "rule": gallery.RULE,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.failures import counted
+from orchestrator.image_bootstrap import image_gaps
 from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
@@ -62,6 +63,17 @@ class ClassRow:
     """(mean IoU, difference to the reference, background) of each cell."""
 
 
+@dataclass(frozen=True)
+class ImageRow:
+    name: str
+    images: int
+    difference: str
+    interval: str
+    kind: str
+    """is-better, is-worse or open: how the row looks."""
+    counts: tuple[int, int, int]
+
+
 def cell_rows(comparison: Comparison, facts: Facts) -> list[CellRow]:
     """Of the cells that a page holds."""
     factors = factors_of(facts.request)
@@ -103,6 +115,22 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
             [_class_cell(*found[name, cell.name], deepest) for cell in cells],
         )
         for name in facts.classes
+    ]
+
+
+def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
+    """Of the cells that a page holds, where their images and the reference's are the same."""
+    found = image_gaps(facts.folder, comparison, shown_cells(comparison))
+    return [
+        ImageRow(
+            name,
+            gaps.images,
+            difference("val/miou", gaps.miou.mean),
+            " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
+            ("open", "is-better", "is-worse")[gaps.miou.sign],
+            gaps.counts,
+        )
+        for name, gaps in found.items()
     ]
 
 
