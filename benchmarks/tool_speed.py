@@ -2,8 +2,8 @@
 
     python benchmarks/tool_speed.py [--cells 500] [--blocks 20] [--report]
 
-The study is made up: every run is complete, has ten evaluations, and counts of 48 images. `event` is what the driver does
-at each report of the last run after its first. Seconds are those of the CPU, because the machine may be shared.
+The study is made up: every run is complete, with ten evaluations and counts of 48 images. `event` is what the driver
+does at each report of the last run after its first. Seconds are those of the CPU, because the machine may be shared.
 """
 
 from __future__ import annotations
