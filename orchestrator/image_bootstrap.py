@@ -17,7 +17,7 @@ from orchestrator.comparison import Cell, Comparison
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord
 
-MEANING = "Over images: what other images would change for these trained networks. It says nothing of other seeds."
+MEANING = "What other images would change for these trained networks; it says nothing of other seeds."
 _File = tuple[str, int, int]
 """Path, time and size: another file at the same place is another one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ from orchestrator.failures import adjustment_words, counted
 from orchestrator.image_bootstrap import MEANING
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
-from orchestrator.report.cells import cell_rows, class_rows, harmed, image_rows, mask_rows, spread_of
+from orchestrator.report.cells import cell_rows, changes_words, class_rows, harmed, image_rows, mask_rows, spread_of
 from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
@@ -184,6 +185,7 @@ def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]
         "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
         "Reference": [comparison.reference.name],
         "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
+        "Factors": [_factor(name, levels) for name, levels in request.get("factors", {}).items()],
         "Design": request.get("design_facts", []),
         "Not cells of their own": dropped,
         "Blocks": blocks,
@@ -192,6 +194,12 @@ def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]
         ],
     }
     return [(term, lines) for term, lines in rows.items() if lines]
+
+
+def _factor(name: str, levels: Mapping[str, Mapping[str, Any]]) -> str:
+    """`mixing: on (the base); off (method.mix.level = none)`."""
+    said = (f"{level} ({changes_words(changes)})" for level, changes in levels.items())
+    return f"{name}: {'; '.join(said)}"
 
 
 def _gap(cell: Cell, comparison: Comparison) -> str:

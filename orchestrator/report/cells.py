@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.factors import leaves
 from orchestrator.failures import counted
 from orchestrator.image_bootstrap import image_gaps
 from orchestrator.report.choice import shown_cells
@@ -29,6 +32,8 @@ class CellRow:
     """By factor, as `paper.level_mark` writes it."""
     kind: str
     """reference, is-better, is-worse or open: how the row looks."""
+    is_designed: bool
+    """Its marks say what it changes."""
     changes: str
     n: str
     is_short: bool
@@ -69,8 +74,6 @@ class ImageRow:
     images: int
     difference: str
     interval: str
-    kind: str
-    """is-better, is-worse or open: how the row looks."""
     counts: tuple[int, int, int]
 
 
@@ -127,7 +130,6 @@ def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
             gaps.images,
             difference("val/miou", gaps.miou.mean),
             " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
-            ("open", "is-better", "is-worse")[gaps.miou.sign],
             gaps.counts,
         )
         for name, gaps in found.items()
@@ -150,6 +152,11 @@ def harmed(facts: Facts, comparison: Comparison) -> str:
     )
 
 
+def changes_words(changes: Mapping[str, Any]) -> str:
+    """`optim.lr = 0.1, train.steps = 800`."""
+    return ", ".join(f"{path} = {parameter(value)}" for path, value in leaves(changes).items()) or "the base"
+
+
 def spread_of(metric: str, versus: Estimate) -> str:
     """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
     points = " points" if is_share(metric) else ""
@@ -166,7 +173,8 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         name=cell.name,
         marks=marked,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
-        changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
+        is_designed=bool(cell.levels),
+        changes=changes_words(cell.changes),
         n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),

@@ -192,6 +192,16 @@ def test_a_two_level_design_has_a_table_of_effects() -> None:
     assert [len(point["factors"]) for point in summary["half_normal"]].count(2) == 1
 
 
+def test_a_cell_of_the_summary_has_what_programs_read() -> None:
+    flat = {"guidedmix": plus(0.01, 0.01, 0.02)}
+    cell = compared(study(scores(FEW, **flat)), {})["cells"][3]
+    keys = {"name", "levels", "n", "mean", "sd", "ci", "vs_reference", "verdict", "star", "failed"}
+    assert keys <= cell.keys()
+    gap = cell["vs_reference"]
+    assert {"n", "diff", "ci", "p", "p_adjusted", "effect_size", "bootstrap", "images"} <= gap.keys()
+    assert (cell["name"], gap["images"], gap["effect_size"].keys()) == ("guidedmix", None, {"hedges_g", "ci"})
+
+
 def test_cells_without_levels_have_none() -> None:
     comparison = study(scores(FEW))
     assert effects_table(comparison) is None
