@@ -203,7 +203,7 @@ def fail() -> None:
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
-        ("s3://no-such-bucket/studies/mine", "bucket does not exist"),
+        ("s3://no-such-bucket/studies/mine", "there is no bucket 'no-such-bucket'"),
         ("s3://mine", "expected a study's folder in a bucket"),
         ("s3://bucket/../x/mine", "expected a study's folder in a bucket"),
         ("nope://bucket/studies/mine", "expected a folder, or s3://"),
