@@ -153,11 +153,14 @@ def _clean_up(root: Path, lock: FileLock) -> None:
 
 def _reached(uri: str, root: Path) -> Copy:
     copy = Copy(uri, root)
+    bucket = copy.base.partition("/")[0]
     try:
-        copy.files.ls(copy.base)
-    except FileNotFoundError as error:  # an empty folder is none; a bucket must be there
-        if "bucket does not exist" in str(error):
-            raise ConfigError(f"{uri}: {error}") from None
+        try:
+            copy.files.ls(copy.base)
+        except FileNotFoundError:  # an empty folder is none; a bucket must be there
+            copy.files.ls(bucket)
+    except FileNotFoundError:
+        raise ConfigError(f"{uri}: there is no bucket {bucket!r}; check its name, or make it first") from None
     except Exception as error:
         cure = "check the address, and that the credentials are where its library looks for them (AWS_…, GOOGLE_…)"
         raise ConfigError(f"{uri}: can't be reached: {error}; {cure}") from error
