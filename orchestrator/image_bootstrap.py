@@ -6,6 +6,9 @@ splits: the trained networks are taken as they are.
 
 from __future__ import annotations
 
+import logging
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +21,9 @@ from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord
 
 MEANING = "What other images would change for these trained networks; it says nothing of other seeds."
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
+"""What reading an archive raises that was cut, or changed on the disk."""
+log = logging.getLogger(__name__)
 _File = tuple[str, int, int]
 """Path, time and size: another file at the same place is another one."""
 
@@ -126,13 +132,13 @@ def _gap(column: np.ndarray, coverage: float) -> Gap | None:
 
 @lru_cache(maxsize=4096)  # the end of a study asks for it several times: summary, page, terminal
 def _of_files(pairs: tuple[tuple[_File, _File], ...], resamples: int, coverage: float) -> ImageGaps | None:
-    """Of the counts of cell and reference in each block. None if not all are of the same images."""
+    """Of the counts of cell and reference in each block. None if not all can be read, and are of the same images."""
     arms, images = [], {}
     for own, other in pairs:
-        ids, iou = _read(own, resamples)
-        their_ids, their_iou = _of_reference(other, resamples)
-        images |= {ids: None, their_ids: None}
-        arms.append((iou, their_iou))
+        if (mine := _read(own, resamples)) is None or (yours := _of_reference(other, resamples)) is None:
+            return None
+        images |= {mine[0]: None, yours[0]: None}
+        arms.append((mine[1], yours[1]))
     return _gaps(arms, len(next(iter(images))), coverage) if len(images) == 1 else None
 
 
@@ -145,9 +151,15 @@ def _file(folder: StudyFolder, run: TrialRecord) -> _File | None:
     return str(path), found.st_mtime_ns, found.st_size
 
 
-def _read(file: _File, resamples: int, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray]:
-    with np.load(file[0]) as found:
-        return tuple(map(str, found["ids"])), resampled_iou(found["counts"].astype(np.int64), resamples, seed)
+def _read(file: _File, resamples: int, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """A damaged file is told and left out: a study must not end of what only its intervals over images need."""
+    try:
+        with open(file[0], "rb") as opened, np.load(opened) as found:
+            ids, counts = tuple(map(str, found["ids"])), found["counts"].astype(np.int64)
+    except DAMAGED as error:
+        log.warning("%s: %s, so there is no interval over its images; guidedmix doctor mends it", file[0], error)
+        return None
+    return ids, resampled_iou(counts, resamples, seed)
 
 
 _of_reference = lru_cache(maxsize=32)(_read)  # every cell needs it again; megabytes a run

@@ -146,6 +146,15 @@ def test_what_is_known_over_images_is_not_computed_again(whole: StudyFolder, mon
     assert len(calls) == 2 + 7
 
 
+def test_damaged_counts_are_told_and_end_no_study(whole: StudyFolder, caplog: pytest.LogCaptureFixture) -> None:
+    run = compare(whole.request(), load_trials(whole)).cells[2].complete[0]
+    counts = whole.trial(run.fingerprint).counts
+    counts.write_bytes(counts.read_bytes()[:100])
+    cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
+    assert (cells["mean_teacher"]["images"], cells["guidedmix"]["images"]["count"]) == (None, IMAGES)
+    assert f"{counts}: File is not a zip file, so there is no interval over its images" in caplog.text
+
+
 def test_the_page_says_what_other_images_would_change(whole: StudyFolder) -> None:
     page = write_page(whole).read_text()
     assert "Over images" in page
