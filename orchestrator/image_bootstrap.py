@@ -6,24 +6,20 @@ splits: the trained networks are taken as they are.
 
 from __future__ import annotations
 
-import logging
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.folder import StudyFolder
+from orchestrator.image_counts import read_counts
 from orchestrator.results import TrialRecord
 
 MEANING = "What other images would change for these trained networks; it says nothing of other seeds."
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
-"""What reading an archive raises that was cut, or changed on the disk."""
-log = logging.getLogger(__name__)
 _File = tuple[str, int, int]
 """Path, time and size: another file at the same place is another one."""
 
@@ -152,14 +148,8 @@ def _file(folder: StudyFolder, run: TrialRecord) -> _File | None:
 
 
 def _read(file: _File, resamples: int, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """A damaged file is told and left out: a study must not end of what only its intervals over images need."""
-    try:
-        with open(file[0], "rb") as opened, np.load(opened) as found:
-            ids, counts = tuple(map(str, found["ids"])), found["counts"].astype(np.int64)
-    except DAMAGED as error:
-        log.warning("%s: %s, so there is no interval over its images; guidedmix doctor mends it", file[0], error)
-        return None
-    return ids, resampled_iou(counts, resamples, seed)
+    found = read_counts(Path(file[0]))
+    return None if found is None else (found.ids, resampled_iou(found.counts, resamples, seed))
 
 
 _of_reference = lru_cache(maxsize=32)(_read)  # every cell needs it again; megabytes a run

@@ -152,7 +152,7 @@ def test_damaged_counts_are_told_and_end_no_study(whole: StudyFolder, caplog: py
     counts.write_bytes(counts.read_bytes()[:100])
     cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
     assert (cells["mean_teacher"]["images"], cells["guidedmix"]["images"]["count"]) == (None, IMAGES)
-    assert f"{counts}: File is not a zip file, so there is no interval over its images" in caplog.text
+    assert f"{counts}: File is not a zip file, so nothing is said over its images" in caplog.text
 
 
 def test_the_page_says_what_other_images_would_change(whole: StudyFolder) -> None:
