@@ -93,8 +93,8 @@ def ablate(
     A run that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
     Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]` (of
-    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.` and
-    `objective.` go to the ablation itself.
+    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.`, `notify.`
+    and `objective.` go to the ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
@@ -118,7 +118,10 @@ def train(
         str, typer.Option(help="As `tracking.mlflow` of a study: a URI, or auto; empty: no MLflow.")
     ] = "auto",
 ) -> None:
-    """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
+    """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done.
+
+    `notify` is of searches and ablations; here `guidedmix train … ; COMMAND` does as well.
+    """
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
     from orchestrator.console import RunConsole
     from orchestrator.folder import StudyFolder

@@ -27,6 +27,17 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int
     return call
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: it takes a second."""
+    from orchestrator.mlflow_mirror import Mirror
+    from tests.orchestrator.test_tracking import LOCAL, study
+
+    folder = study(tmp_path_factory.mktemp("template"))
+    Mirror(LOCAL, folder).store.client.delete_experiment("1")
+    return folder.mlflow_db
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URI of a folder in a bucket of a real S3 server."""
