@@ -48,7 +48,7 @@ def open_copy(uri: str) -> Path:
     if uri.startswith("file://"):
         return Path(uri.removeprefix("file://"))
     above, _, name = uri.rstrip("/").rpartition("/")
-    if not name or above.endswith((":", ":/")) or ".." in uri:
+    if not name or not above.partition("://")[2] or ".." in uri:
         raise ConfigError(f"{uri}: expected a study's folder in a bucket, such as s3://bucket/studies/NAME")
     if above not in _copies:
         _copies[above] = _reached(above, _own_place())

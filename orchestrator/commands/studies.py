@@ -118,10 +118,7 @@ def train(
         str, typer.Option(help="As `tracking.mlflow` of a study: a URI, or auto; empty: no MLflow.")
     ] = "auto",
 ) -> None:
-    """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done.
-
-    `notify` is of searches and ablations; here `guidedmix train … ; COMMAND` does as well.
-    """
+    """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
     from orchestrator.console import RunConsole
     from orchestrator.folder import StudyFolder

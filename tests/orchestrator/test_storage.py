@@ -205,6 +205,8 @@ def fail() -> None:
     [
         ("s3://no-such-bucket/studies/mine", "there is no bucket 'no-such-bucket'"),
         ("s3://mine", "expected a study's folder in a bucket"),
+        ("s3://", "expected a study's folder in a bucket"),
+        ("s3:///mine", "expected a study's folder in a bucket"),
         ("s3://bucket/../x/mine", "expected a study's folder in a bucket"),
         ("nope://bucket/studies/mine", "expected a folder, or s3://"),
         ("s3:/bucket/studies/mine", "a URI has two slashes"),
