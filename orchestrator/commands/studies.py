@@ -93,8 +93,8 @@ def ablate(
     A run that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
     Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]` (of
-    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.` and
-    `objective.` go to the ablation itself.
+    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.`, `notify.`
+    and `objective.` go to the ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder

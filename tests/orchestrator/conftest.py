@@ -27,6 +27,16 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], int
     return call
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables, made once: it takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URI of a folder in a bucket of a real S3 server."""

@@ -205,8 +205,12 @@ def fail() -> None:
     [
         ("s3://no-such-bucket/studies/mine", "there is no bucket 'no-such-bucket'"),
         ("s3://mine", "expected a study's folder in a bucket"),
+        ("s3://", "expected a study's folder in a bucket"),
+        ("s3:///mine", "expected a study's folder in a bucket"),
         ("s3://bucket/../x/mine", "expected a study's folder in a bucket"),
         ("nope://bucket/studies/mine", "expected a folder, or s3://"),
+        ("s3:/bucket/studies/mine", "a URI has two slashes"),
+        ("gs:bucket/studies/mine", "a URI has two slashes"),
     ],
 )
 def test_a_uri_that_can_not_be_one_says_why(server: str, uri: str, problem: str) -> None:
