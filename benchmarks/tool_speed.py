@@ -2,13 +2,14 @@
 
     python benchmarks/tool_speed.py [--cells 500] [--blocks 20] [--report]
 
-The study is made up: every run is complete and has ten evaluations. `event` is what the driver does at each report of a
-run after its first. Seconds are those of the CPU, because the machine may be shared.
+The study is made up: every run is complete, with ten evaluations and counts of 48 images. `event` is what the driver
+does at each report of the last run after its first. Seconds are those of the CPU, because the machine may be shared.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import random
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from guidedmix_core import Tree, build, dump, read_run
 from orchestrator.ablation import AblationStudy
@@ -54,7 +57,7 @@ def write_study(folder: StudyFolder, study: AblationStudy, base: Tree) -> None:
     request = {"kind": "ablate", "objectives": [dump(study.objective)], "run": dump(build(base)), **dump(study)}
     folder.claim({**request, **study.plan(base)}, "made up")
     folder.provenance.write_text(json.dumps({"host": "nowhere", "git": None, "command": [], "packages": {}}))
-    draw, events = random.Random(0), []
+    draw, events, counts = random.Random(0), [], _counts()
     for number, run in enumerate(study.runs(base)):
         names = {"fingerprint": run.fingerprint, "number": number, "role": "trial", "label": run.label}
         asked = {**names, "params": run.params, "cell": run.cell, "block": run.block}
@@ -68,9 +71,17 @@ def write_study(folder: StudyFolder, study: AblationStudy, base: Tree) -> None:
         trial.trial.write_text(json.dumps({**asked, "seed": run.config.seed, "steps": 2000}))
         trial.result.write_text(json.dumps({"fingerprint": run.fingerprint, **end, **rest, **when}))
         trial.metrics.write_text("".join(_line(step, metrics) for step in STEPS))
+        trial.counts.write_bytes(counts)
         trial.environment.write_text(json.dumps({"device": "made up", "stages": []}))
         events += [{"event": "asked", **asked}, {"event": "trial_ended", **names, "state": "complete"}]
     folder.journal.write_text("".join(f"{json.dumps({'time': when['started'], **event})}\n" for event in events))
+
+
+def _counts() -> bytes:
+    file = io.BytesIO()
+    counts = np.random.default_rng(0).integers(1, 5000, (48, 8, 3)).astype(np.int32)
+    np.savez_compressed(file, ids=np.array([f"image_{i}" for i in range(48)]), counts=counts)
+    return file.getvalue()
 
 
 def _line(step: int, metrics: dict[str, Any]) -> str:
@@ -118,6 +129,7 @@ def main() -> None:
             plan()
         with timed("cells at a restart"):
             Cells(study, base, folder)
+        folder.trial(records[-1].fingerprint).result.unlink()
         summary = Summary(folder)
         summary.write()
         with timed("event"):

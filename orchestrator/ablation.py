@@ -106,9 +106,6 @@ class AblationStudy(Study):
         description="paths that vary together: block i takes value i of each, in every cell. Or a list of such "
         "sections, which are crossed: every combination is a block"
     )
-    reuse: bool = Field(
-        True, description="take over equal runs, on equal data, that studies in the folder beside have finished"
-    )
     objective: Objective = Objective()
     analysis: Analysis = Analysis()
     sequential: Sequential | None = Field(None, description="null: every cell has the blocks that are listed")

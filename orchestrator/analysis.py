@@ -1,4 +1,4 @@
-"""How an ablation is judged: the sections `analysis` and `sequential` of its file."""
+"""How an ablation, or what follows a search, is judged: the sections `analysis` and `sequential`."""
 
 from __future__ import annotations
 
@@ -59,13 +59,18 @@ class Sequential(Config):
     )
 
 
+def check_margin(analysis: Analysis, metric: str, *place: str) -> None:
+    """Refuses one that was given as a share. `place`: that of the analysis in the file."""
+    margin = analysis.margin
+    if margin is not None and is_share(metric) and margin < SMALLEST_MARGIN:
+        refuse(f"{margin} points of {metric}; 0.3 is 0.3 points, a share of 0.003", *place, "margin")
+
+
 def check_analysis(
     analysis: Analysis, sequential: Sequential | None, metric: str, listed: Sequence[Mapping[str, Any]]
 ) -> None:
     """Refuses a margin that was given as a share, and blocks that looks can't begin or go on with."""
-    margin = analysis.margin
-    if margin is not None and is_share(metric) and margin < SMALLEST_MARGIN:
-        refuse(f"{margin} points of {metric}; 0.3 is 0.3 points, a share of 0.003", "analysis", "margin")
+    check_margin(analysis, metric, "analysis")
     if sequential is None:
         return
     most = sequential.max_blocks

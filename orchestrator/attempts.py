@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.chains import stages_of
 from orchestrator.comparison import asked_for
 from orchestrator.failures import OF_THE_MACHINE
-from orchestrator.folder import StudyFolder, TrialFolder
+from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.results import load_trials
 from orchestrator.storage import publish, refresh
 
@@ -45,3 +46,19 @@ def retry_failed(folder: StudyFolder, request: Mapping[str, Any]) -> None:
             attempt = put_aside(trial, *(() if goes_on else (trial.halving,)), goes_on=goes_on)
         names = {"fingerprint": record.fingerprint, "number": record.number, "role": record.role}
         folder.append({"event": "trial_retried", **names, "reason": reason, "attempt": attempt})
+
+
+def seconds_aside(folder: TrialFolder) -> float:
+    """What attempts took from which the run began anew, with the stages that they trained."""
+    return sum(_seconds(TrialFolder(place)) for place in folder.attempts.glob("*"))
+
+
+def _seconds(made: TrialFolder) -> float:
+    """As it ended, or as it reported last. One that goes on left its record, and with it its time, in the run."""
+    if not made.environment.exists():
+        return 0.0
+    stages = sum(stage["seconds"] or 0.0 for stage in stages_of(made) if stage["state"] == "trained")
+    if made.result.exists():
+        return stages + read_json(made.result)["seconds"]
+    rows = read_lines(made.metrics)
+    return stages + (rows[-1].get("time/seconds") or 0.0 if rows else 0.0)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from guidedmix_core import Config, ConfigError, Tree, Tuple, build, dump, fingerprint, nearest
+from orchestrator.analysis import Analysis, check_margin
 from orchestrator.blocks import Blocks, check_blocks, paths, refuse_varied, rows
 from orchestrator.factors import leaves
 from orchestrator.space import check_run, refuse
 
 if TYPE_CHECKING:
     from orchestrator.study import SearchStudy
+
+PART = "evaluate.part"
+TAKEN = re.compile(r"trial \d+|trials|search")
+"""What the runs of a search are called wherever references stand beside them."""
 
 
 def _flat(given: Any) -> Any:
@@ -31,11 +37,22 @@ class Confirm(Config):
     blocks: Annotated[Blocks, BeforeValidator(_flat)] = Field(
         description="as those of an ablation: paths that vary together, such as seed and split.seed, in every run"
     )
+    part: Literal["val", "test"] | None = Field(
+        None,
+        description="the part of the data set by which fresh runs are judged. null: the search's own, by which the "
+        "winner was chosen, so that what fits those images by chance is not found out",
+    )
+    analysis: Analysis = Field(Analysis(), description="as that of an ablation, of the fresh runs")
 
     @property
     def block_values(self) -> list[dict[str, Any]]:
         """Of each block: dotted path to value."""
         return rows(self.blocks)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of every fresh run, whoever it is of."""
+        return {} if self.part is None else {PART: self.part}
 
     @model_validator(mode="after")
     def _blocks_fit(self) -> Self:
@@ -45,6 +62,7 @@ class Confirm(Config):
 
 def check_confirm(study: SearchStudy, confirm: Confirm) -> None:
     """For the study's validator: what can be said without the base run."""
+    check_margin(confirm.analysis, study.objectives[0].metric, "confirm", "analysis")
     if len(study.objectives) > 1:
         refuse(
             "several objectives have no single winner; give one, or compare points of your choice with `guidedmix "
@@ -60,14 +78,20 @@ def check_confirm(study: SearchStudy, confirm: Confirm) -> None:
             refuse(f"{label!r} is given twice", "confirm", "against", i)
     for path in paths(confirm.blocks):
         place = ("confirm", "blocks", path)
+        if path in (PART, "evaluate"):
+            refuse("fresh runs are judged by one part of the data; give confirm.part", *place)
         refuse_varied(path, study.parameters, "the search", *place)
         for label in confirm.against:
             refuse_varied(path, leaves(study.references[label]), f"the reference {label!r}", *place)
             refuse_varied(path, study.reference_parameters.get(label, ()), f"the search of {label!r}", *place)
 
 
-def check_reference_parameters(study: SearchStudy) -> None:
-    """For the study's validator: each space belongs to a reference, and varies what the reference leaves open."""
+def check_references(study: SearchStudy) -> None:
+    """For the study's validator: no reference is called as a trial is. Each space belongs to a reference, and varies
+    what the reference leaves open."""
+    for label in study.references:
+        if TAKEN.fullmatch(label):
+            refuse("the search and its trials are called so in every table; give another label", "references", label)
     for label, parameters in study.reference_parameters.items():
         if label not in study.references:
             refuse(f"no reference {label!r}; {nearest(label, study.references)}", "reference_parameters", label)
@@ -90,7 +114,7 @@ def check_fresh(study: SearchStudy, confirm: Confirm, base: Tree) -> None:
         if (first := found.setdefault(fingerprint(run), block)) != block:
             raise ConfigError(f"{_place(base, 'confirm.blocks')}confirm.blocks: {first} and {block} are the same runs")
         for label in confirm.against:
-            changes = {**study.references[label], **values}
+            changes = {**study.references[label], **confirm.changes, **values}
             name = f"the reference {label!r} in block {block} of confirm"
             check_run(base, changes, name, f"references.{label}", "confirm.blocks")
     searched = dump(build(base))

@@ -17,14 +17,14 @@ from orchestrator.budgets import budgets
 from orchestrator.comparison import Cell, Comparison, compare
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trials, objectives_of, ranked
-from orchestrator.stats import COVERAGE, Estimate, estimate, paired
+from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.study import SearchStudy
 
 Written = Callable[[float], str]
 """How a value, or a difference with its sign, is written."""
 KEY = "confirmation"
-"""Of `study.yaml`, once the search has ended: the ablation's request, and the `winners`, cell to fingerprint; or the
-`refusal` that says why there is nothing to confirm."""
+"""Of `study.yaml`, once the search has ended: the ablation's request, the `winners`, cell to fingerprint, and the
+`part` that judges them, null: the search's; or the `refusal` that says why there is nothing to confirm."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Confirmation:
     """What is fresh in each block."""
     trials: int
     """Among whose complete ones the winners were chosen."""
+    chosen_by: str
+    """The part of the data set that judged the search."""
+    part: str
+    """That which judges the fresh runs."""
     is_current: bool
     """False while a search that was extended has other best trials by now."""
 
@@ -68,6 +72,10 @@ class Confirmation:
                 f"The best of {self.trials} noisy values is chosen for its luck, too, so it is biased towards the "
                 "better: quote the fresh mean, not the value in the search."
             )
+            found.append(self._of_parts())
+        reference, margin = self.comparison.reference.name, self.comparison.margin_words
+        if small := [winner.cell.name for winner in self.winners if winner.cell.is_small]:
+            found.append(f"Shown to differ from {reference} by less than {margin}: {', '.join(small)}.")
         if len(self.winners) > 1:
             found.append(
                 f"To choose among these {len(self.winners)} by their fresh means would be such a choice again."
@@ -77,6 +85,17 @@ class Confirmation:
                 "The labeled images are those of the search: the luck of that split is in all of these numbers."
             )
         return found
+
+    def _of_parts(self) -> str:
+        if self.part == self.chosen_by:
+            return (
+                f"Search and fresh runs are judged by the same images, the {self.part} part: what fits them by chance "
+                f"is in the fresh mean, too. confirm.part judges by others."
+            )
+        return (
+            f"The search was judged by the {self.chosen_by} part, the fresh runs are by the {self.part} part: the gap "
+            "is also that between the two."
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -105,11 +124,18 @@ def begin_confirmation(study: SearchStudy, base: Tree, folder: StudyFolder) -> A
     if refusal is not None:
         folder.claim({**request, KEY: {"refusal": refusal}}, request["identity"])
         return None
-    cells = {**references, **{name: trial.params for name, trial in winners.items()}}
-    asked = {"base": study.base, "reference": confirm.against[0], "cells": cells, "blocks": dump(confirm)["blocks"]}
-    fresh = build(Tree({**asked, "objective": dump(study.objectives[0])}, {}), AblationStudy)
-    chosen = {name: trial.fingerprint for name, trial in winners.items()}
-    folder.claim({**request, KEY: {**dump(fresh), **fresh.plan(base), "winners": chosen}}, request["identity"])
+    changes = {**references, **{name: trial.params for name, trial in winners.items()}}
+    cells = {name: {**own, **confirm.changes} for name, own in changes.items()}
+    asked = {
+        "base": study.base,
+        "reference": confirm.against[0],
+        "cells": cells,
+        "objective": dump(study.objectives[0]),
+    }
+    asked |= {key: value for key, value in dump(confirm).items() if key in ("blocks", "analysis")}
+    fresh = build(Tree(asked, {}), AblationStudy)
+    chosen = {"winners": {name: trial.fingerprint for name, trial in winners.items()}, "part": confirm.part}
+    folder.claim({**request, KEY: {**dump(fresh), **fresh.plan(base), **chosen}}, request["identity"])
     return fresh
 
 
@@ -132,11 +158,12 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
     comparison = compare({**content, "kind": "ablate", "objectives": request["objectives"]}, records)
     cells = {cell.name: cell for cell in comparison.cells}
     metric, labels = comparison.objective.metric, request["confirm"]["against"]
+    coverage, chosen_by = comparison.analysis.interval, request["run"]["evaluate"]["part"]
     winners = []
     for name, fingerprint in content["winners"].items():
         trial, values = by_fingerprint[fingerprint], cells[name].values(metric)
-        gap = estimate([(trial.objective or 0.0) - value for value in values.values()])
-        versus = {label: paired(values, cells[label].values(metric)) for label in labels if label in cells}
+        gap = estimate([(trial.objective or 0.0) - value for value in values.values()], coverage)
+        versus = {label: paired(values, cells[label].values(metric), coverage) for label in labels if label in cells}
         winners.append(Winner(cells[name], trial, gap, versus))
     return Confirmation(
         comparison,
@@ -144,6 +171,8 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
         asked=request["confirm"]["top"],
         paths=tuple(paths(content["blocks"])),
         trials=sum(record.role == "trial" for record in records),
+        chosen_by=chosen_by,
+        part=content.get("part") or chosen_by,
         is_current=[trial.fingerprint for trial in _best(request, records)] == [*content["winners"].values()],
     )
 
@@ -172,4 +201,4 @@ def _written(found: Estimate, difference: Written) -> str:
     if found.interval is None:
         return f"{difference(found.mean)} (no interval)"
     low, high = (difference(end) for end in found.interval)
-    return f"{difference(found.mean)} ({100 * COVERAGE:.0f} % interval {low} to {high})"
+    return f"{difference(found.mean)} ({100 * found.coverage:g} % interval {low} to {high})"

@@ -12,6 +12,7 @@ from orchestrator.cells_table import WIDTH, cells_table, signed
 from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.console import duration, show
 from orchestrator.folder import StudyFolder
+from orchestrator.notes import notes
 from orchestrator.results import load_trials, objectives_of
 
 
@@ -38,6 +39,8 @@ def _print_fresh(found: Confirmation, console: Console) -> None:
     console.print(Text(f"fresh runs: {found.comparison.blocks} blocks of {', '.join(found.paths)}", style="bold"))
     wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH), file=console.file)
     wide.print(cells_table(found.comparison), soft_wrap=True)
+    for line in notes(found.comparison):
+        console.print(Text(line, style="dim"))
     console.print()
     for line in found.sentences(partial(show, metric), partial(signed, metric)):
         console.print(Text(line), soft_wrap=True)

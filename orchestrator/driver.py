@@ -206,8 +206,10 @@ class Driver:
         return job
 
     def _reuse(self, job: Job) -> bool:
-        """Take over the run if a study beside this one has finished it, and say so."""
-        if not (isinstance(self.study, AblationStudy) and self.study.reuse):
+        """Take over the run if a study beside this one has finished it, and say so. No trial of a search is: what the
+        scheduler and the sampler make of it is a part of the search."""
+        is_fixed = isinstance(self.study, AblationStudy) or job.role in ("reference", "confirm")
+        if not (is_fixed and self.study.reuse):
             return False
         if (found := find_finished(job.config, self.folder, self.objective)) is None:
             return False

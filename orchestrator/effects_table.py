@@ -11,8 +11,6 @@ from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
 from orchestrator.image_bootstrap import Gap, ImageGaps
 
-OF_IMAGES = "Over images: what other images would change for these trained networks. It says nothing of other seeds."
-
 
 def effects_table(comparison: Comparison) -> Table | None:
     """Main effects and pairs, away from the levels of the reference. None if the cells are no two-level design."""
@@ -34,11 +32,7 @@ def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps]) -> Table
     over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
     table = _table("cell", over, "classes above 0", "below", "open")
     for name, found in gaps.items():
-        known = [gap for gap in found.classes if gap is not None]
-        above = sum(gap.interval[0] > 0 for gap in known)
-        below = sum(gap.interval[1] < 0 for gap in known)
-        counts = map(str, (above, below, len(known) - above - below))
-        table.add_row(*map(Text, (name, _written(found.miou), *counts)))
+        table.add_row(*map(Text, (name, _written(found.miou), *map(str, found.counts))))
     return table
 
 

@@ -169,16 +169,23 @@ class TrialFolder:
 @contextmanager
 def _exclusive(folder: Path, wait: float) -> Iterator[None]:
     """The system lets go of the lock when its process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise no_place(folder, error) from None
     except Timeout:
         raise ConfigError(f"{folder}: is being run by another process; wait for it, or stop it first") from None
     try:
         yield
     finally:
         lock.release()
+
+
+def no_place(folder: Path, error: OSError) -> ConfigError:
+    """Of a folder that somebody has named and nobody can make or write to."""
+    return ConfigError(f"{folder}: nothing can be written there ({error.strerror}); give another folder")
 
 
 def is_run(folder: Path) -> bool:

@@ -6,15 +6,22 @@ splits: the trained networks are taken as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from orchestrator.comparison import Comparison
+from orchestrator.comparison import Cell, Comparison
 from orchestrator.folder import StudyFolder
+from orchestrator.image_counts import read_counts
+from orchestrator.results import TrialRecord
+
+MEANING = "What other images would change for these trained networks; it says nothing of other seeds."
+_File = tuple[str, int, int]
+"""Path, time and size: another file at the same place is another one."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,9 @@ class Gap:
     interval: tuple[float, float]
 
     @property
-    def excludes_zero(self) -> bool:
-        return self.interval[0] > 0 or self.interval[1] < 0
+    def sign(self) -> int:
+        """Of what the whole interval is above or below; 0: it has zero in it."""
+        return (self.interval[0] > 0) - (self.interval[1] < 0)
 
 
 @dataclass(frozen=True)
@@ -39,30 +47,30 @@ class ImageGaps:
     classes: tuple[Gap | None, ...]
     """None of a class that a block has in neither prediction nor truth."""
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Of the classes, how many intervals lie above 0, below 0, and around it."""
+        signs = [gap.sign for gap in self.classes if gap is not None]
+        return signs.count(1), signs.count(-1), signs.count(0)
 
-def image_gaps(folder: StudyFolder, comparison: Comparison, seed: int = 0) -> dict[str, ImageGaps]:
-    """Of each cell whose runs were evaluated on the same images as the reference's. Empty if none is asked for."""
+
+def image_gaps(folder: StudyFolder, comparison: Comparison, cells: Iterable[Cell]) -> dict[str, ImageGaps]:
+    """Of each of these cells whose runs were evaluated on the same images as the reference's. Empty if none is asked
+    for. What this process knows already is not computed again."""
     resamples, coverage = comparison.analysis.image_resamples, comparison.analysis.interval
     if resamples is None:
         return {}
-    known: dict[str, tuple[tuple[str, ...], np.ndarray] | None] = {}
-
-    def judged(fingerprint: str) -> tuple[tuple[str, ...], np.ndarray] | None:
-        if fingerprint not in known:
-            file = folder.trial(fingerprint).counts
-            known[fingerprint] = _read(file, resamples, seed) if file.exists() else None
-        return known[fingerprint]
-
-    other, found = comparison.reference.complete, {}
-    for cell in comparison.cells:
+    other = comparison.reference.complete
+    theirs = {block: _file(folder, run) for block, run in other.items()}
+    found = {}
+    for cell in cells:
         own = cell.complete
         blocks = [block for block in own if block in other and own[block].halvings == other[block].halvings]
         blocks = [block for block in blocks if own[block].fingerprint != other[block].fingerprint]
-        pairs = [(judged(own[block].fingerprint), judged(other[block].fingerprint)) for block in blocks]
-        arms = [(one[1], two[1]) for one, two in pairs if one and two and one[0] == two[0]]
-        if arms and len(arms) == len(pairs) and len({one[0] for one, _ in pairs if one}) == 1:
-            images = len(pairs[0][0][0]) if pairs[0][0] else 0
-            found[cell.name] = _gaps(arms, images, coverage)
+        files = ((_file(folder, own[block]), theirs[block]) for block in blocks)
+        pairs = tuple((mine, yours) for mine, yours in files if mine is not None and yours is not None)
+        if blocks and len(pairs) == len(blocks) and (gaps := _of_files(pairs, resamples, coverage)) is not None:
+            found[cell.name] = gaps
     return found
 
 
@@ -118,6 +126,30 @@ def _gap(column: np.ndarray, coverage: float) -> Gap | None:
     return Gap(float(column[0]), (float(low), float(high)))
 
 
-def _read(file: object, resamples: int, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
-    with np.load(file) as found:  # pyright: ignore[reportArgumentType]
-        return tuple(map(str, found["ids"])), resampled_iou(found["counts"].astype(np.int64), resamples, seed)
+@lru_cache(maxsize=4096)  # the end of a study asks for it several times: summary, page, terminal
+def _of_files(pairs: tuple[tuple[_File, _File], ...], resamples: int, coverage: float) -> ImageGaps | None:
+    """Of the counts of cell and reference in each block. None if not all can be read, and are of the same images."""
+    arms, images = [], {}
+    for own, other in pairs:
+        if (mine := _read(own, resamples)) is None or (yours := _of_reference(other, resamples)) is None:
+            return None
+        images |= {mine[0]: None, yours[0]: None}
+        arms.append((mine[1], yours[1]))
+    return _gaps(arms, len(next(iter(images))), coverage) if len(images) == 1 else None
+
+
+def _file(folder: StudyFolder, run: TrialRecord) -> _File | None:
+    path = folder.trial(run.fingerprint).counts
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return str(path), found.st_mtime_ns, found.st_size
+
+
+def _read(file: _File, resamples: int, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray] | None:
+    found = read_counts(Path(file[0]))
+    return None if found is None else (found.ids, resampled_iou(found.counts, resamples, seed))
+
+
+_of_reference = lru_cache(maxsize=32)(_read)  # every cell needs it again; megabytes a run

@@ -55,7 +55,7 @@ class Copy:
                 self.equal[name] = stamp
                 self.versions.pop(name, None)
         for name in [name for name in self.equal if _is_in(name, key) and name not in found]:
-            self.ask(lambda name=name: self.files.rm_file(self.object(name)))
+            self.ask(lambda name=name: self.files.rm(self.object(name), recursive=_grows(name)))
             self._forget(name)
 
     def refresh(self, path: Path, without: Collection[str] = ()) -> None:
@@ -133,17 +133,24 @@ class Copy:
         return f"{self.base}/{key}"
 
     def _put(self, key: str, file: Path) -> None:
-        if file.name != GROWING:
+        if _grows(key):
+            self._put_parts(key, file)
+        else:
             self.ask(lambda: self.files.put_file(str(file), self.object(key)))
-            return
+
+    def _put_parts(self, key: str, file: Path) -> None:
+        """What has grown. A file that is shorter than it was has not grown: somebody has written it anew."""
+        published, size = self.equal.get(key, (0, 0))[1], file.stat().st_size
+        first, count = published // PART if size >= published else 0, -(-size // PART)
         with file.open("rb") as content:
-            published = self.equal.get(key, (0, 0))[1]
-            content.seek(published // PART * PART)
-            number = published // PART
-            while part := content.read(PART):
-                name, whole = self.object(f"{key}/{number:06}"), part
-                self.ask(lambda name=name, whole=whole: self.files.pipe_file(name, whole))
-                number += 1
+            content.seek(first * PART)
+            for number in range(first, count):
+                name, part = self.object(_part(key, number)), content.read(PART)
+                self.ask(lambda name=name, part=part: self.files.pipe_file(name, part))
+        there = {f"{key}/{name}" for name, _ in self.versions.get(key, ())}
+        there |= {_part(key, number) for number in range(-(-published // PART))}
+        for name in sorted(there - {_part(key, number) for number in range(count)}):
+            self.ask(lambda name=name: self.files.rm_file(self.object(name)))
 
     def _forget(self, key: str) -> None:
         self.equal.pop(key, None)
@@ -167,7 +174,7 @@ class Copy:
 
     def _get(self, keys: list[str]) -> None:
         """Whole or not at all: another thread may be reading the file."""
-        simple = [key for key in keys if PurePosixPath(key).name != GROWING]
+        simple = [key for key in keys if not _grows(key)]
         parts = {key: self.path(f"{key}.part") for key in simple}
         for part in parts.values():
             part.parent.mkdir(parents=True, exist_ok=True)
@@ -214,6 +221,15 @@ def _own_files(path: Path) -> Iterator[Path]:
 def _stamp(file: Path) -> Stamp:
     facts = file.stat()
     return facts.st_mtime_ns, facts.st_size
+
+
+def _grows(key: str) -> bool:
+    """Whether the store has the file in parts."""
+    return PurePosixPath(key).name == GROWING
+
+
+def _part(key: str, number: int) -> str:
+    return f"{key}/{number:06}"
 
 
 def _is_in(name: str, key: str) -> bool:

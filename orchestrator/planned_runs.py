@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from guidedmix_core import RunConfig, Tree, build, dump, fingerprint, override
@@ -135,17 +135,22 @@ def _of_search(study: SearchStudy, base: Tree, folder: StudyFolder) -> Iterator[
     configs = {
         label: build(override(base, study.references[label], f"references.{label}")) for label in study.references
     }
+    names = {label: fingerprint(config) for label, config in configs.items()}
+    missing = [digest for digest in names.values() if digest not in made] if study.reuse else []
+    elsewhere = complete_elsewhere(folder, missing, study.objectives[0])
     for label, config in configs.items():
-        yield planned(label, config, made.get(fingerprint(config)))
+        found = planned(label, config, made.get(names[label]))
+        yield replace(found, state="elsewhere") if names[label] in elsewhere else found
     yield from several(TRIALS, usual, [record for record in records if record.role == "trial"], trials)
     for label in study.reference_parameters:
         tuning = [record for record in records if record.role == "tuning" and record.cell == label]
         yield from several(f"{label} · {TRIALS}", configs[label], tuning, trials)
     if study.confirm is not None:
         fresh = [record for record in records if record.role == "confirm"]
-        blocks = len(study.confirm.block_values)
+        blocks, judged = len(study.confirm.block_values), override(base, study.confirm.changes, "confirm")
         for label in study.confirm.against:
             own = [record for record in fresh if record.cell == label]
-            yield from several(f"{label}, fresh", configs[label], own, blocks)
+            config = build(override(judged, study.references[label], f"references.{label}"))
+            yield from several(f"{label}, fresh", config, own, blocks)
         winners = [record for record in fresh if record.cell not in study.confirm.against]
-        yield from several("best trials, fresh", usual, winners, study.confirm.top * blocks)
+        yield from several("best trials, fresh", build(judged), winners, study.confirm.top * blocks)

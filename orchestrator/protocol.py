@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 
 from orchestrator.folder import TrialFolder, read_json
-from orchestrator.results import TrialRecord
+from orchestrator.image_counts import read_counts
+from orchestrator.results import CLASS, TrialRecord
 
 SECTIONS = ("data", "split", "augment.crop", "evaluate")
 NOT_OF_IT = (
@@ -24,7 +25,6 @@ NOT_OF_IT = (
     "evaluate.telemetry_images",
     "evaluate.panels",
 )
-CLASS = "val/iou/"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -135,11 +135,10 @@ def _word(settings: Mapping[str, Any], path: str) -> str:
 
 def _images(folder: TrialFolder) -> str | None:
     """TP + FN of a class are its pixels in the truth, whatever was predicted."""
-    if not folder.counts.exists():
+    if (found := read_counts(folder.counts)) is None:
         return None
-    with np.load(folder.counts) as found:
-        order = np.argsort(found["ids"])
-        truth = found["counts"][order][..., [0, 2]].sum(-1).astype("<i8")
-        digest = hashlib.sha256("\n".join(map(str, found["ids"][order])).encode())
+    order = np.argsort(found.ids)
+    truth = found.counts[order][..., [0, 2]].sum(-1).astype("<i8")
+    digest = hashlib.sha256("\n".join(found.ids[place] for place in order).encode())
     digest.update(truth.tobytes())
     return digest.hexdigest()[:16]

@@ -56,7 +56,8 @@ Event = Literal["study_started", "trial_ended", "trial_failed", "study_ended"]
 
 
 class Notify(Config):
-    """A command of yours that is told what happens. That it fails is a warning, and changes nothing else."""
+    """A command of yours that is told what happens to a search or an ablation, as its file says; `train` tells nobody.
+    That the command fails is a warning, and changes nothing else."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1), Tuple] = Field(
         description='a program and its arguments, such as [./tell.sh], or [sh, -c, \'curl -s -d "$GUIDEDMIX_MESSAGE" '

@@ -19,6 +19,8 @@ SETTLED = 2 * 10**9
 Role = Literal["reference", "trial", "tuning", "confirm"]
 """tuning: of a reference's own search. confirm: a fresh run of what the search found. Neither is on the leaderboard."""
 ROLES = get_args(Role)
+CLASS = "val/iou/"
+"""Of the metrics that are the IoU of a class."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
 def curves(folder: StudyFolder, fingerprint: str) -> list[dict[str, Any]]:
     """One row an evaluation: step, time, and every metric that has a number there."""
     return [_measured(row) for row in read_lines(folder.trial(fingerprint).metrics)]
+
+
+def class_names(folder: TrialFolder) -> list[str]:
+    """Of a run that has ended, in the order of their ids; also of a class that is never seen."""
+    return [name.removeprefix(CLASS) for name in read_json(folder.result)["metrics"] if name.startswith(CLASS)]
 
 
 def objectives(folder: StudyFolder) -> tuple[Objective, ...]:

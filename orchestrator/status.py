@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from orchestrator.attempts import seconds_aside
 from orchestrator.chains import current_stage
 from orchestrator.clusters import Cluster
 from orchestrator.comparison import asked_for
@@ -20,7 +21,7 @@ from orchestrator.results import Records, TrialRecord, best, objectives_of
 from orchestrator.spending import spending
 from orchestrator.storage import HEAVY, refresh, size_of
 
-UNREAD = (*HEAVY, "panels", "report", "attempts", "counts.npz", "report.html")
+UNREAD = (*HEAVY, "panels", "report", "counts.npz", "report.html")
 """What is not fetched from a store to know how a study stands."""
 WEIGHED = 60.0
 """Seconds for which the size on disk is believed: a study may have many files."""
@@ -84,7 +85,7 @@ class Status:
     """If all goes on at this speed; None if nobody works on it, or nothing has reported."""
     unit: Literal["GPU", "core"]
     hours_spent: float
-    """GPU-hours or core-hours of training, as the runs have measured it."""
+    """GPU-hours or core-hours of training, as the runs have measured it, with attempts that were put aside."""
     hours_left: float | None
     price_spent: float | None
     """None without GPUs, or if the cluster has no price."""
@@ -147,7 +148,8 @@ def status_of(
     if cluster is not None:
         paid = replace(paid, price_per_gpu_hour=cluster.price_per_gpu_hour, currency=cluster.currency)
     units = paid.gpus or _cores(request)
-    spent, seconds_left = sum(map(_seconds, runs)), None if each is None else left * each
+    spent = sum(_seconds(run) + seconds_aside(folder.trial(run.fingerprint)) for run in runs)
+    seconds_left = None if each is None else left * each
     winner = best(runs, goal)
     here = read_json(folder.provenance) if folder.provenance.exists() else {}
     started = next((event["time"] for event in reversed(events) if event["event"] == "study_started"), here.get("time"))
@@ -216,23 +218,32 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _steps_to_come(request: Mapping[str, Any], runs: Iterable[TrialRecord]) -> int:
-    """The mean of those that ended well, stopped ones included; before there is one, what the base run has."""
-    made = [run.step for run in runs if run.state in ("complete", "stopped")]
+    """The mean of those that ended well, stopped ones and stages that they trained included; before there is one, what
+    the base run itself has."""
+    made = [_steps(run) for run in runs if run.state in ("complete", "stopped")]
     if made:
         return round(statistics.fmean(made))
     return int(request["run"]["train"]["steps"]) if "run" in request else 0
 
 
 def _seconds_a_step(runs: Sequence[TrialRecord]) -> float | None:
-    steps, seconds = sum(run.step for run in runs), sum(run.seconds for run in runs)
+    steps = sum(map(_steps, runs))
+    seconds = sum(run.seconds + sum(stage["seconds"] for stage in _trained(run)) for run in runs)
     return seconds / steps if steps and seconds else None
+
+
+def _steps(run: TrialRecord) -> int:
+    return run.step + sum(stage["steps"] for stage in _trained(run))
 
 
 def _seconds(run: TrialRecord) -> float:
     """What the study has paid for: stages that the run made count, what others made does not."""
-    if run.reused_from:
-        return 0.0
-    return run.seconds + sum(stage["seconds"] or 0.0 for stage in run.stages if stage["state"] == "trained")
+    return 0.0 if run.reused_from else run.seconds + sum(stage["seconds"] for stage in _trained(run))
+
+
+def _trained(run: TrialRecord) -> list[dict[str, Any]]:
+    """The stages that the run made itself."""
+    return [stage for stage in run.stages if stage["state"] == "trained" and stage["seconds"] is not None]
 
 
 def _cores(request: Mapping[str, Any]) -> float:

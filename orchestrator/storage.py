@@ -11,6 +11,7 @@ Of a path that is in no copy both do nothing: a folder that all nodes see needs 
 from __future__ import annotations
 
 import atexit
+import re
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -20,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError
-from orchestrator.object_store import Copy
+from orchestrator.object_store import EXTRAS, Copy
 
 HEAVY = ("checkpoint", "stages")
 """Folders that only who goes on with a run needs."""
@@ -32,6 +33,9 @@ _copies: dict[str, Copy] = {}
 
 
 def is_uri(where: str) -> bool:
+    """ConfigError if a slash of it is missing: it would be a folder here."""
+    if re.match(rf"({'|'.join(EXTRAS)}|file):/?(?!/)", where):
+        raise ConfigError(f"{where}: a URI has two slashes, such as s3://bucket/studies/NAME")
     return "://" in where
 
 
@@ -44,7 +48,7 @@ def open_copy(uri: str) -> Path:
     if uri.startswith("file://"):
         return Path(uri.removeprefix("file://"))
     above, _, name = uri.rstrip("/").rpartition("/")
-    if not name or above.endswith((":", ":/")) or ".." in uri:
+    if not name or not above.partition("://")[2] or ".." in uri:
         raise ConfigError(f"{uri}: expected a study's folder in a bucket, such as s3://bucket/studies/NAME")
     if above not in _copies:
         _copies[above] = _reached(above, _own_place())
@@ -153,11 +157,14 @@ def _clean_up(root: Path, lock: FileLock) -> None:
 
 def _reached(uri: str, root: Path) -> Copy:
     copy = Copy(uri, root)
+    bucket = copy.base.partition("/")[0]
     try:
-        copy.files.ls(copy.base)
-    except FileNotFoundError as error:  # an empty folder is none; a bucket must be there
-        if "bucket does not exist" in str(error):
-            raise ConfigError(f"{uri}: {error}") from None
+        try:
+            copy.files.ls(copy.base)
+        except FileNotFoundError:  # an empty folder is none; a bucket must be there
+            copy.files.ls(bucket)
+    except FileNotFoundError:
+        raise ConfigError(f"{uri}: there is no bucket {bucket!r}; check its name, or make it first") from None
     except Exception as error:
         cure = "check the address, and that the credentials are where its library looks for them (AWS_…, GOOGLE_…)"
         raise ConfigError(f"{uri}: can't be reached: {error}; {cure}") from error

@@ -27,7 +27,7 @@ from guidedmix_core import (
     read_yaml,
     resolve,
 )
-from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_reference_parameters
+from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_references
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
 from orchestrator.resources import Budget, Notify, Scaling
@@ -95,6 +95,11 @@ class Study(Config, ABC):
 
     base: str = Field(description="the run everything is a change of: a name in search_spaces/base, or a file")
     changes: dict[str, Any] = Field({}, description="of the base, for every run of the study")
+    reuse: bool = Field(
+        True,
+        description="take over equal runs, on equal data, that studies in the folder beside have finished; of a search "
+        "its references and fresh runs, for whether a trial is stopped depends on the trials before it",
+    )
     scaling: Scaling = Scaling()
     budget: Budget = Budget()
     failures: Failures = Failures()
@@ -168,7 +173,9 @@ class SearchStudy(Study):
         return said
 
     def variants(self) -> Iterator[Mapping[str, Any]]:
-        for values in ({}, *(self.confirm.block_values if self.confirm else ())):
+        confirm = self.confirm
+        fresh = [{**confirm.changes, **block} for block in confirm.block_values] if confirm else []
+        for values in ({}, *fresh):
             yield values
             for point in (*self.references.values(), *data_corners(self.parameters)):
                 yield {**point, **values}
@@ -208,7 +215,7 @@ class SearchStudy(Study):
         for parameters in (self.parameters, *self.reference_parameters.values()):
             check_sampler(self.search.sampler, parameters)
         check_start(self.search.start_from, self.parameters)
-        check_reference_parameters(self)
+        check_references(self)
         if self.confirm is not None:
             check_confirm(self, self.confirm)
         return self

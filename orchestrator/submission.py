@@ -14,7 +14,7 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, RunConfig, read_yaml, resolve, search_spaces
 from orchestrator.arrival import expectation
-from orchestrator.clusters import THIS, Cluster, known_clusters
+from orchestrator.clusters import PASSWORD, THIS, Cluster, is_whole, known_clusters
 from orchestrator.package import Package
 
 HOME = "~/studies"
@@ -24,7 +24,6 @@ STOP_SECONDS = 600
 """Ray kills a job so long after it was asked to leave, 3 s if nothing is said: an evaluation must end, a checkpoint be
 written."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -95,14 +94,9 @@ def storage_warnings(asked: Submission, head: Head, cluster: Cluster) -> list[st
 
 def place(asked: str | None, usual: str, storage: str | None) -> tuple[str, str]:
     """A study's name and its location on the cluster. `asked`: a name in the cluster's storage, or a whole location."""
-    storage = (storage or HOME).rstrip("/")
-    if not _is_whole(storage):
-        raise ConfigError(
-            f"storage: {storage!r}: expected a folder from / or ~/ on, or a URI such as s3://bucket/studies"
-        )
-    location = asked.rstrip("/") if asked and "/" in asked else f"{storage}/{asked or usual}"
+    location = asked.rstrip("/") if asked and "/" in asked else f"{(storage or HOME).rstrip('/')}/{asked or usual}"
     name = location.rpartition("/")[2]
-    if not _is_whole(location) or ".." in location.split("/") or not _NAME.fullmatch(name):
+    if not is_whole(location) or ".." in location.split("/") or not _NAME.fullmatch(name):
         raise ConfigError(
             f"--study {asked or usual}: expected a name of letters, digits, `-`, `_` and `.`, or where the cluster has "
             "it: a folder from / or ~/ on, or a URI"
@@ -118,17 +112,16 @@ def entrypoint(verb: str, file: str, words: Iterable[str], location: str) -> str
 
 
 def environment(cluster: Cluster) -> dict[str, str]:
-    """The variables of a job. ConfigError if one of them holds a password."""
-    refuse_passwords(f"{name}={value}" for name, value in cluster.environment.items())
+    """The variables of a job."""
     return {STOP_WAIT: str(STOP_SECONDS), **cluster.environment}
 
 
 def refuse_passwords(words: Iterable[str]) -> None:
     """ConfigError if an address among the words has a password in it."""
     for word in words:
-        if _PASSWORD.search(word):
+        if PASSWORD.search(word):
             raise ConfigError(
-                f"{_PASSWORD.sub('://***@', word)}: an address with a password, and whoever may look at a job sees it; "
+                f"{PASSWORD.sub('://***@', word)}: an address with a password, and whoever may look at a job sees it; "
                 "set it in the environment of the nodes, and name the variable under the cluster's `secrets`"
             )
 
@@ -184,7 +177,3 @@ def _chain(name: str, shelf: str = "base") -> Iterator[tuple[str, Path]]:
     base = read_yaml(path).values.get("base")
     if isinstance(base, str):
         yield from _chain(base)
-
-
-def _is_whole(location: str) -> bool:
-    return location.startswith(("/", "~/")) or re.match(r"[a-z][a-z0-9+.-]*://.", location) is not None

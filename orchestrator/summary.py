@@ -6,6 +6,7 @@ import json
 import operator
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.budgets import Budgets, budgets
@@ -14,7 +15,8 @@ from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
 from orchestrator.factorial import FactorEffect, half_normal
 from orchestrator.folder import StudyFolder, plain, write_atomic
-from orchestrator.results import ENDED, Records, TrialRecord, best, objectives_of
+from orchestrator.image_bootstrap import Gap, ImageGaps, image_gaps
+from orchestrator.results import ENDED, Records, TrialRecord, best, class_names, objectives_of
 from orchestrator.stats import Estimate
 
 ROW = ("fingerprint", "number", "role", "label", "params", "seed", "state", "objective", "step", "steps", "seconds")
@@ -47,13 +49,13 @@ class Summary:
         request = self._asked()
         records = asked_for(request, self._records.load())
         content = _overview(self.folder.name, request, records)
+        content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
         if request["kind"] == "ablate":
-            content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
             content |= self._comparison(request, records)
         if request.get("references"):
             content["budgets"] = _budgets(budgets(self.folder, request, records))
         if request.get("confirm"):
-            content["confirmation"] = _confirmed(confirmation(request, records))
+            content["confirmation"] = self._confirmed(confirmation(request, records))
         rows = ",\n    ".join(self._row(record) for record in records)
         text = json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False)
         return text.replace('"trials": []', f'"trials": [\n    {rows}\n  ]' if rows else '"trials": []', 1) + "\n"
@@ -82,9 +84,31 @@ class Summary:
         known, asked, found = self._cells
         is_known = asked is request and len(known) == len(ended) and all(map(operator.is_, known, ended))
         if not is_known:
-            found = compared(compare(request, records))
+            comparison = compare(request, records)
+            found = compared(comparison, self._over_images(comparison) if len(ended) >= request["planned"] else {})
             self._cells = (ended, request, found)
         return found
+
+    def _confirmed(self, found: Confirmation | str | None) -> dict[str, Any] | None:
+        """null while the search goes on."""
+        if found is None:
+            return None
+        if isinstance(found, str):
+            return {"refusal": found}
+        is_over = all(len(cell.complete) + cell.failed == len(cell.runs) for cell in found.comparison.cells)
+        return {
+            "winners": [_winner(winner) for winner in found.winners],
+            **compared(found.comparison, self._over_images(found.comparison) if is_over else {}),
+            "parts": {"search": found.chosen_by, "fresh": found.part},
+            "is_current": found.is_current,
+        }
+
+    def _over_images(self, comparison: Comparison) -> dict[str, Any]:
+        """By cell. It reads the counts of every run, so it waits until no run is missing."""
+        over = image_gaps(self.folder, comparison, comparison.cells)
+        runs = [*comparison.reference.complete.values()]
+        names = class_names(self.folder.trial(runs[0].fingerprint)) if over else []
+        return {cell: _images(gaps, names) for cell, gaps in over.items()}
 
 
 def _overview(name: str, request: dict[str, Any], records: list[TrialRecord]) -> dict[str, Any]:
@@ -111,9 +135,10 @@ def _row(record: TrialRecord) -> dict[str, Any]:
     return {**row, **{key: value for key, value in noted.items() if value}}
 
 
-def compared(comparison: Comparison) -> dict[str, Any]:
-    """The cells; the headroom, if there is a ceiling: null until both cells share a block; effects of a design."""
-    found: dict[str, Any] = {"cells": [_cell(cell) for cell in comparison.cells]}
+def compared(comparison: Comparison, over_images: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells, `over_images` by their names; the headroom, if there is a ceiling: null until both cells share a
+    block; effects of a design."""
+    found: dict[str, Any] = {"cells": [_cell(cell, over_images.get(cell.name)) for cell in comparison.cells]}
     if comparison.ceiling is not None:
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
@@ -137,19 +162,6 @@ def _budgets(found: Budgets) -> list[dict[str, Any]]:
     ]
 
 
-def _confirmed(found: Confirmation | str | None) -> dict[str, Any] | None:
-    """null while the search goes on."""
-    if found is None:
-        return None
-    if isinstance(found, str):
-        return {"refusal": found}
-    return {
-        "winners": [_winner(winner) for winner in found.winners],
-        "cells": [_cell(cell) for cell in found.comparison.cells],
-        "is_current": found.is_current,
-    }
-
-
 def _winner(winner: Winner) -> dict[str, Any]:
     value, gap = winner.cell.value, winner.gap
     return {
@@ -165,7 +177,7 @@ def _winner(winner: Winner) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: Cell, over_images: Any) -> dict[str, Any]:
     value = cell.value
     return {
         "name": cell.name,
@@ -175,7 +187,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "mean": value and value.mean,
         "sd": value and value.sd,
         "ci": value and value.interval,
-        "vs_reference": cell.evidence and _evidence(cell.evidence),
+        "vs_reference": cell.evidence and {**_evidence(cell.evidence), "images": over_images},
         "verdict": cell.verdict,
         "is_small": cell.is_small,
         "star": cell.is_starred,
@@ -202,6 +214,20 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "bootstrap": {"ci": evidence.bootstrap.interval, "absent": evidence.bootstrap.absent},
         "decided_after": evidence.decided_after,
     }
+
+
+def _images(gaps: ImageGaps, names: Sequence[str]) -> dict[str, Any]:
+    classes = zip(names, gaps.classes, strict=True)
+    return {
+        "count": gaps.images,
+        "blocks": gaps.blocks,
+        "miou": _gap(gaps.miou),
+        "classes": {name: gap and _gap(gap) for name, gap in classes},
+    }
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {"diff": gap.mean, "ci": gap.interval}
 
 
 def _effect(effect: FactorEffect) -> dict[str, Any]:

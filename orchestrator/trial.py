@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import yaml
@@ -35,6 +34,7 @@ from orchestrator.chains import stage_folders
 from orchestrator.ends import failed_end, good_end, whole_end
 from orchestrator.failures import USUAL, Failure, Failures, classify, is_disk_full
 from orchestrator.folder import TrialFolder, now, read_json, read_lines, write_atomic, write_json, write_lines
+from orchestrator.image_counts import write_counts
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
@@ -243,9 +243,7 @@ def _go_on_from_checkpoint(
 
 def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> None:
     """Counts of every evaluated image, and the panels as PNG: masks in the data set's colors."""
-    file = io.BytesIO()
-    np.savez_compressed(file, ids=np.array(result.ids), counts=result.counts)
-    write_atomic(folder.counts, file.getvalue())
+    write_counts(folder.counts, result.ids, result.counts)
     classes = config.data.classes()
     for panel in result.panels:
         masks = {kind: palette_image(getattr(panel, kind), classes) for kind in ("prediction", "truth")}

@@ -29,6 +29,7 @@ class _OneRay(LoadScopeScheduling):
         return scope_of(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     config.option.loadscopereorder = False  # by the number of tests, which says little of their time
     return _OneRay(config, log)

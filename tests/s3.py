@@ -11,6 +11,8 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
+from orchestrator import storage
+
 BUCKET = "bucket"
 
 
@@ -60,3 +62,8 @@ def objects(uri: str) -> dict[str, bytes]:
     """All objects below a URI, by what follows it."""
     files, base = bucket(), uri.removeprefix("s3://")
     return {name.removeprefix(f"{base}/"): files.cat_file(name) for name in files.find(base)}
+
+
+def another_process() -> None:
+    """Nothing that this process has known of any store is known any more."""
+    storage._copies.clear()

@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from guidedmix_core import Component, ConfigError, Tree, Tuple, build, find, nearest, override, parse_changes, read_yaml
+from orchestrator.object_store import EXTRAS
 from orchestrator.provenance import device_name
 
 THIS = "GUIDEDMIX_CLUSTER"
@@ -24,6 +25,9 @@ Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 BLANK = re.compile(r"<[a-z][^<>]*>")
 """What a file leaves for its user to fill in."""
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+"""In an address."""
+WHOLE = re.compile(rf"/|~/|({'|'.join(EXTRAS)}|file)://.")
 
 
 class Cluster(Component, ABC):
@@ -49,7 +53,20 @@ class Cluster(Component, ABC):
     def _environment_holds_no_secret(cls, environment: dict[str, str]) -> dict[str, str]:
         for name in filter(SECRET.search, environment):
             raise ValueError(f"{name}: anyone who may look at a job sees its value; give the name alone, in `secrets`")
+        for name in (name for name, value in environment.items() if PASSWORD.search(value)):
+            raise ValueError(
+                f"{name}: an address with a password, and anyone who may look at a job sees it; set it on the nodes, "
+                "and give the name alone, in `secrets`"
+            )
         return environment
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_the_same_from_every_folder(cls, storage: str | None) -> str | None:
+        if storage is not None and not is_whole(storage) and not BLANK.search(storage):
+            said = PASSWORD.sub("://***@", storage)
+            raise ValueError(f"{said!r}: expected a folder from / or ~/ on, or a URI such as s3://bucket/studies")
+        return storage
 
     @property
     def num_gpus(self) -> int | None:
@@ -83,6 +100,11 @@ class Machine:
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         size = float(torch.cuda.get_device_properties(0).total_memory) if gpus else None
         return cls(gpus, device_name("cuda") if gpus else None, size, device_name("cpu"), os.cpu_count() or 1)
+
+
+def is_whole(location: str) -> bool:
+    """Whether it is the same place from every folder, and of a store that we know."""
+    return WHOLE.match(location) is not None
 
 
 def this_cluster() -> Cluster:

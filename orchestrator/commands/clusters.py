@@ -66,22 +66,26 @@ def render(
     Each begins with the commands that use it and clean up after it. No secret is in them.
     """
     from guidedmix_core import ConfigError, find, names
-    from orchestrator.clusters import Cluster, filled_cluster
+    from orchestrator.clusters import Cluster, filled_cluster, read_cluster
+    from orchestrator.folder import no_place
 
     changes, command = _split(words or [])
-    cluster = filled_cluster(name, changes)
-    files = cluster.render(command)
-    if not files:
-        kinds = {kind: find(Cluster.family, kind) for kind in names(Cluster.family)}
-        made = [kind for kind, found in kinds.items() if vars(Cluster)["render"] is not getattr(found, "render", None)]
-        raise ConfigError(f"{name}: kind: {cluster.name} has no files to render; those that have: {', '.join(made)}")
-    for file, text in files.items():
-        if output is None:
+    kinds = {kind: find(Cluster.family, kind) for kind in names(Cluster.family)}
+    made = [kind for kind, found in kinds.items() if vars(Cluster)["render"] is not getattr(found, "render", None)]
+    if (kind := read_cluster(name, changes).name) not in made:
+        raise ConfigError(f"{name}: kind: {kind} has no files to render; those that have: {', '.join(made)}")
+    files = filled_cluster(name, changes).render(command)
+    if output is None:
+        for file, text in files.items():
             console.print(Text((f"# ==== {file}\n" if len(files) > 1 else "") + text), soft_wrap=True)
-        else:
-            output.mkdir(parents=True, exist_ok=True)
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
             (output / file).write_text(text)
             print_next({"written": str(output / file)})
+    except OSError as error:
+        raise no_place(output, error) from None
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ STYLES = {"blocks": "bold red", "wrong": "red", "untidy": "yellow", "note": "dim
 
 
 def doctor(
-    study: Annotated[str, typer.Argument(help="A study's folder, on a disk.")],
+    study: Annotated[str, typer.Argument(help="A study's folder, or its URI.")],
     fix: Annotated[
         bool, typer.Option("--fix", help="Mend what can be mended. Nobody may be running the study.")
     ] = False,
@@ -32,17 +32,11 @@ def doctor(
     *blocks*: the study can't go on with it; *wrong*: something is missing, or not to be trusted; *untidy*: it only
     takes room or is out of date; *note*: nothing is wrong with it.
     """
-    from guidedmix_core import ConfigError
     from orchestrator.doctor import examine, mend
-    from orchestrator.folder import StudyFolder, is_run
-    from orchestrator.storage import is_uri
+    from orchestrator.folder import StudyFolder
 
-    if is_uri(study):
-        raise ConfigError(
-            f"{study}: expected a folder on a disk; copy what is above the study, stages too, and look there"
-        )
     folder = StudyFolder(study)
-    if not fix and is_run(folder.path):
+    if not fix and folder.is_running():
         console.print(Text(f"{study} is being run: what is found may be right in a moment.", style="yellow"))
     repaired, found = mend(folder) if fix else ([], examine(folder))
     left = [finding for finding in found if finding.level != "note"]

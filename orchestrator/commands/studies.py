@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from orchestrator.commands import (
@@ -24,12 +23,12 @@ from orchestrator.commands import (
     print_next,
     study_folder,
 )
+from orchestrator.commands.outcomes import print_ablation, print_search
 from orchestrator.commands.plans import keep_budget
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
     from orchestrator.folder import StudyFolder
-    from orchestrator.results import TrialRecord
     from orchestrator.study import Study
     from orchestrator.tracking import MlflowWindow
 
@@ -61,6 +60,7 @@ def tune(
     """Search a space: sample, train, stop the bad ones early, log every trial, write the report.
 
     Running the same command again resumes: finished trials are kept, interrupted ones go on from their checkpoint.
+    A reference that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
     Changes go to the run that is searched (`data.name=camvid data.root=DIR`); those under `search.`, `scheduler.`,
     `scaling.`, `failures.`, `tracking.`, `notify.` and `objective.` go to the search itself.
@@ -70,7 +70,7 @@ def tune(
 
     folder = StudyFolder(study or f"studies/{default_name('tune', file)}")
     _run(*load_study(file, changes or [], SearchStudy), folder, executor, device, retry_failed)
-    _print_search(folder)
+    print_search(folder)
     _exit_by_outcome(folder)
 
 
@@ -93,8 +93,8 @@ def ablate(
     A run that a study beside this one has finished is taken over from there, unless `reuse=false`.
 
     Changes go to the base run (`data.name=camvid data.root=DIR`); `cells.NAME.PATH=VALUE`, `blocks.PATH=[…]` (of
-    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.` and
-    `objective.` go to the ablation itself.
+    crossed ones `blocks.0.PATH=[…]`), `design=NAME`, and those under `scaling.`, `failures.`, `tracking.`, `notify.`
+    and `objective.` go to the ablation itself.
     """
     from orchestrator.ablation import AblationStudy
     from orchestrator.folder import StudyFolder
@@ -105,7 +105,7 @@ def ablate(
     if seeds is not None:
         request = request.with_more_blocks(more_blocks(seeds))
     _run(request, base, folder, executor, device, retry_failed)
-    _print_ablation(folder)
+    print_ablation(folder)
     _exit_by_outcome(folder)
 
 
@@ -227,69 +227,6 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         raise typer.Exit(1) from None
     for window in windows:
         window.catch_up()
-
-
-def _print_search(folder: StudyFolder) -> None:
-    from orchestrator.confirmation_table import print_confirmation
-    from orchestrator.console import leaderboard
-    from orchestrator.results import load_trials
-
-    console.print()
-    console.print(leaderboard(records := load_trials(folder), folder))
-    _print_adjusted(records)
-    console.print()
-    print_confirmation(folder, console)
-    own = "guidedmix tune search/guidedmix data.name=folder data.root=DIR …   (see README, Your own data)"
-    print_next({**_where_to_look(folder), "your data": own})
-
-
-def _print_ablation(folder: StudyFolder) -> None:
-    from orchestrator.cells_table import WIDTH, cells_table, headroom_line
-    from orchestrator.comparison import asked_for, compare
-    from orchestrator.effects_table import OF_IMAGES, effects_table, images_table
-    from orchestrator.image_bootstrap import image_gaps
-    from orchestrator.notes import notes
-    from orchestrator.results import load_trials
-    from orchestrator.reuse import reused_words
-
-    request, records = folder.request(), load_trials(folder)
-    comparison = compare(request, records)
-    console.print()
-    wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
-    wide.print(cells_table(comparison), soft_wrap=True)
-    _print_adjusted(run for cell in comparison.cells for run in cell.adjusted)
-    for sentence in notes(comparison):
-        console.print(Text(sentence, style="dim"))
-    if (table := effects_table(comparison)) is not None:
-        console.print()
-        wide.print(table, soft_wrap=True)
-    if (table := images_table(comparison, image_gaps(folder, comparison))) is not None:
-        console.print()
-        wide.print(table, soft_wrap=True)
-        console.print(Text(OF_IMAGES, style="dim"))
-    if (line := headroom_line(comparison)) is not None:
-        console.print()
-        console.print(line, soft_wrap=True)
-    if (words := reused_words(asked_for(request, records), folder)) is not None:
-        console.print()
-        console.print(Text(words), soft_wrap=True)
-    console.print()
-    print_next(_where_to_look(folder))
-
-
-def _print_adjusted(records: Iterable[TrialRecord]) -> None:
-    from orchestrator.console import adjusted_lines
-
-    for line in dict.fromkeys(adjusted_lines(records)):  # equal cells share their runs
-        console.print(Text(line, style="dim"), soft_wrap=True)
-
-
-def _where_to_look(folder: StudyFolder) -> dict[str, str]:
-    from orchestrator.storage import home, shown
-
-    is_tracked = any(trial.mlflow.exists() for trial in folder.trials())
-    ui = {"MLflow": f"guidedmix ui {folder.place}"} if is_tracked or home(folder.path) else {}
-    return {"report": shown(folder.report), **ui}
 
 
 def _exit_by_outcome(folder: StudyFolder) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.folder import StudyFolder
+from orchestrator.storage import publish
 
 Level = Literal["blocks", "wrong", "untidy", "note"]
 """blocks: the study can't be gone on with. wrong: a run, or what is told of one, is missing or not to be trusted.
@@ -38,6 +39,8 @@ def aside(folder: StudyFolder, *paths: Path) -> Callable[[], None]:
                 target = place_aside(folder, path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(target)
+                publish(target)  # before anything in an object store is gone, or replaced
+                publish(path)
 
     return move
 

@@ -20,6 +20,9 @@ from orchestrator.doctor.finding import (
 )
 from orchestrator.folder import StudyFolder, is_run
 
+NOT_OF_STAGES = ("checkpoint", "attempts", "panels", "counts.npz", "metrics.jsonl", "config.yaml")
+"""What runs of the studies beside have, and nothing of it says which stages they met."""
+
 
 def stages(folder: StudyFolder) -> Iterator[Finding]:
     """A stage that another process works on is left alone: it may be of another study."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -9,19 +10,19 @@ import yaml
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.failures import adjustment_words, counted
+from orchestrator.image_bootstrap import MEANING
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
-from orchestrator.report.cells import cell_rows, class_rows, harmed, mask_rows, spread_of
+from orchestrator.report.cells import cell_rows, changes_words, class_rows, harmed, image_rows, mask_rows, spread_of
 from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import mask_charts
 from orchestrator.report.paper import factors_of, unfinished
-from orchestrator.report.summary import Tile, state_words, when
+from orchestrator.report.summary import Tile, reused, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
-from orchestrator.reuse import reused_words
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -63,6 +64,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),
         "colors": cell_colors(comparison),
         "classes": class_rows(facts, comparison, legend),
+        "over_images": image_rows(facts, comparison),
+        "meaning": MEANING,
         "panel_rows": panels.rows_of(facts, shown, stems) if shown else [],
         "panel_titles": [picture.why for picture in pictures or ()],
         "rule": gallery.RULE,
@@ -162,8 +165,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         own = {run.steps for run in reference.complete.values()}
         unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
-    if (words := reused_words(facts.records, facts.folder)) is not None:
-        said.append(f"Not trained here: {words}.")
+    said += reused(facts)
     if left := len(facts.folder.trials()) - len(facts.records):
         said.append(
             f"{count(left, 'run')} of the folder {'is' if left == 1 else 'are'} not shown: of cells or blocks that "
@@ -183,6 +185,7 @@ def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]
         "Training": [f"{request['run']['train']['steps']:,} steps, unless a cell changes it"],
         "Reference": [comparison.reference.name],
         "Ceiling": [comparison.ceiling.name] if comparison.ceiling else [],
+        "Factors": [_factor(name, levels) for name, levels in request.get("factors", {}).items()],
         "Design": request.get("design_facts", []),
         "Not cells of their own": dropped,
         "Blocks": blocks,
@@ -191,6 +194,12 @@ def _request(facts: Facts, comparison: Comparison) -> list[tuple[str, list[str]]
         ],
     }
     return [(term, lines) for term, lines in rows.items() if lines]
+
+
+def _factor(name: str, levels: Mapping[str, Mapping[str, Any]]) -> str:
+    """`mixing: on (the base); off (method.mix.level = none)`."""
+    said = (f"{level} ({changes_words(changes)})" for level, changes in levels.items())
+    return f"{name}: {'; '.join(said)}"
 
 
 def _gap(cell: Cell, comparison: Comparison) -> str:

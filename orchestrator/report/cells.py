@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.factors import leaves
 from orchestrator.failures import counted
+from orchestrator.image_bootstrap import image_gaps
 from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
@@ -28,6 +32,8 @@ class CellRow:
     """By factor, as `paper.level_mark` writes it."""
     kind: str
     """reference, is-better, is-worse or open: how the row looks."""
+    is_designed: bool
+    """Its marks say what it changes."""
     changes: str
     n: str
     is_short: bool
@@ -60,6 +66,15 @@ class ClassRow:
     color: str
     cells: list[tuple[str, str, str]]
     """(mean IoU, difference to the reference, background) of each cell."""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    name: str
+    images: int
+    difference: str
+    interval: str
+    counts: tuple[int, int, int]
 
 
 def cell_rows(comparison: Comparison, facts: Facts) -> list[CellRow]:
@@ -106,6 +121,21 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
     ]
 
 
+def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
+    """Of the cells that a page holds, where their images and the reference's are the same."""
+    found = image_gaps(facts.folder, comparison, shown_cells(comparison))
+    return [
+        ImageRow(
+            name,
+            gaps.images,
+            difference("val/miou", gaps.miou.mean),
+            " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
+            gaps.counts,
+        )
+        for name, gaps in found.items()
+    ]
+
+
 def harmed(facts: Facts, comparison: Comparison) -> str:
     """The cells whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
     named = []
@@ -120,6 +150,11 @@ def harmed(facts: Facts, comparison: Comparison) -> str:
         f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
         "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
     )
+
+
+def changes_words(changes: Mapping[str, Any]) -> str:
+    """`optim.lr = 0.1, train.steps = 800`."""
+    return ", ".join(f"{path} = {parameter(value)}" for path, value in leaves(changes).items()) or "the base"
 
 
 def spread_of(metric: str, versus: Estimate) -> str:
@@ -138,7 +173,8 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         name=cell.name,
         marks=marked,
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
-        changes=", ".join(f"{path} = {parameter(value)}" for path, value in cell.changes.items()) or "the base",
+        is_designed=bool(cell.levels),
+        changes=changes_words(cell.changes),
         n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
         is_short=n < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.confirmation import Written, confirmation
+from orchestrator.notes import notes
 from orchestrator.report.cells import CellRow, cell_rows
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import difference, listed, metric_value
-from orchestrator.stats import COVERAGE
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class FreshRuns:
 
     refusal: str = ""
     paths: str = ""
-    coverage: str = f"{100 * COVERAGE:.0f} %"
+    coverage: str = ""
+    notes: tuple[str, ...] = ()
     rows: tuple[CellRow, ...] = ()
     sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -33,6 +34,8 @@ def fresh_runs(facts: Facts) -> FreshRuns | None:
         return FreshRuns(refusal=f"{found[0].upper()}{found[1:]}.")
     return FreshRuns(
         paths=listed(found.paths),
+        coverage=f"{100 * found.comparison.analysis.interval:g} %",
+        notes=tuple(notes(found.comparison)),
         rows=tuple(cell_rows(found.comparison, facts)),
         sentences=tuple(found.sentences(*_written(facts))),
         warnings=tuple(found.warnings),

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.comparison import Comparison, asked_for, compare
 from orchestrator.folder import StudyFolder, TrialFolder, read_json
 from orchestrator.report.wording import short_names
-from orchestrator.results import TrialRecord, best, curves, load_trials, objectives_of
+from orchestrator.results import TrialRecord, best, class_names, curves, load_trials, objectives_of
 from orchestrator.spending import Spending, spending
 from orchestrator.study import Objective
 
@@ -153,12 +153,8 @@ class Facts:
     def classes(self) -> list[str]:
         """In the order of their ids; a class that is never seen is still listed (its IoU is null)."""
         for record in filter(None, (self.best, self.reference, *self.records)):
-            if (result := self.home(record).result).exists():
-                names = [
-                    key.removeprefix("val/iou/") for key in read_json(result)["metrics"] if key.startswith("val/iou/")
-                ]
-                if names:
-                    return names
+            if self.home(record).result.exists() and (names := class_names(self.home(record))):
+                return names
         return []
 
     def _oriented(self, trial: TrialRecord) -> list[float]:

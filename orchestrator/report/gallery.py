@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.folder import TrialFolder
+from orchestrator.image_counts import read_counts
 from orchestrator.report.wording import difference
 
 RULE = (
@@ -48,10 +49,9 @@ def chosen(own: TrialFolder, reference: TrialFolder) -> list[Chosen] | None:
 
 def _by_image(folder: TrialFolder) -> dict[str, float] | None:
     """The mean IoU of each evaluated image alone, over the classes in its prediction or truth."""
-    if not folder.counts.exists():
+    if (found := read_counts(folder.counts)) is None:
         return None
-    with np.load(folder.counts) as found:
-        ids, counts = [str(name).replace("/", "_") for name in found["ids"]], found["counts"].astype(np.float64)
+    ids, counts = [name.replace("/", "_") for name in found.ids], found.counts
     union = counts.sum(-1)
-    iou = np.divide(counts[..., 0], union, out=np.zeros_like(union), where=union > 0)
+    iou = np.divide(counts[..., 0], union, out=np.zeros(union.shape), where=union > 0)
     return dict(zip(ids, iou.sum(1) / np.maximum((union > 0).sum(1), 1), strict=True))

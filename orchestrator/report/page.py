@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from orchestrator.importance import Importances, importances
 from orchestrator.report import ablation, confirmed, figures, panels, summary, tables
@@ -24,10 +25,16 @@ def render(facts: Facts) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
     if facts.request["kind"] == "ablate":
         return environment.get_template("ablation.html.j2").render(style=style, **ablation.context(facts))
     return environment.get_template("template.html.j2").render(style=style, **_context(facts))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after its signs, and not inside a word."""
+    return Markup(re.sub(r"([_=,.])", r"\1<wbr>", str(escape(name))))
 
 
 def _context(facts: Facts) -> dict[str, Any]:

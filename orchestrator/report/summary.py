@@ -21,6 +21,7 @@ from orchestrator.report.wording import (
     period,
 )
 from orchestrator.results import TrialRecord
+from orchestrator.reuse import reused_words
 from orchestrator.units import is_share
 
 MOST_NAMED = 6
@@ -111,7 +112,13 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
 
 def flags(facts: Facts) -> list[str]:
     """What should worry the reader."""
-    return [said for said in (harmed(facts), _fell(facts), *_budgets(facts).warnings) if said]
+    return [said for said in (harmed(facts), _fell(facts), *_budgets(facts).warnings, *reused(facts)) if said]
+
+
+def reused(facts: Facts) -> list[str]:
+    """Which studies made the runs that were taken over."""
+    words = reused_words(facts.records, facts.folder)
+    return [] if words is None else [f"Not trained here: {words}."]
 
 
 def harmed(facts: Facts) -> str:

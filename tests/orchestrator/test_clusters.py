@@ -43,6 +43,10 @@ def test_every_kind_is_shipped() -> None:
         ("kind: aws\nimage: x\nstorage: s3://b", "mine.yaml: storage=s3://b: workers have no role by default"),
         ("kind: aws\nimage: x\nstorage: s3://b\nnfs: h:/e", "mine.yaml: nfs=h:/e: it is mounted as `storage`"),
         ("kind: skypilot\nstorage: s3://b\npackage: guidedmix", "package=guidedmix: expected a wheel's path, NAME=="),
+        ("kind: ray_job\nstorage: studies", "mine.yaml:2: storage: 'studies': expected a folder from / or ~/ on"),
+        ("kind: ray_job\nstorage: s3:/b/studies", "mine.yaml:2: storage: 's3:/b/studies': expected a folder"),
+        ("kind: slurm\nstorage: s4://me:hunter2@b", "mine.yaml:2: storage: 's4://***@b': expected a folder"),
+        ("environment: {URI: 'https://me:hunter2@host'}", "mine.yaml:1: environment: URI: an address with a password"),
         ("kind: kuberay\nimage: i\nstorage: /usr", "mine.yaml: storage=/usr: it would hide the image's own"),
         ("kind: kuberay\nimage: i\nmin_workers: 9", "mine.yaml: min_workers=9: expected at most max_workers=4"),
         ("environment: {AWS_SECRET_ACCESS_KEY: hunter2}", "give the name alone, in `secrets`"),
@@ -114,6 +118,8 @@ def test_render_prints_or_writes(call, capfd: pytest.CaptureFixture[str]) -> Non
     [
         ("awz", "no cluster 'awz'; did you mean 'aws'?"),
         ("local", "local: kind: local has no files to render; those that have: aws, azure, gcp, kuberay"),
+        ("ray_job", "ray_job: kind: ray_job has no files to render"),
+        ("slurm -o a_file", "a_file: nothing can be written there (File exists)"),
         ("slurm nodes", "'nodes': expected FIELD=VALUE, or a command that begins with guidedmix"),
         ("slurm nodes=none", 'command line: nodes="none": expected an integer'),
         ("azure", "nfs=<account>"),
@@ -121,6 +127,7 @@ def test_render_prints_or_writes(call, capfd: pytest.CaptureFixture[str]) -> Non
     ],
 )
 def test_a_wrong_request_exits_with_2(call, words: str, said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("a_file").touch()
     assert call(f"guidedmix cluster render {words}") == 2
     assert said in capfd.readouterr().err
 

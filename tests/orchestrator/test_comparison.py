@@ -123,7 +123,7 @@ def test_one_block_shows_nothing() -> None:
     comparison = study(scores(BASE[:1]))
     assert cell_of(comparison).verdict == "one block: no interval"
     assert notes(comparison) == []
-    gap = compared(comparison)["cells"][2]["vs_reference"]
+    gap = compared(comparison, {})["cells"][2]["vs_reference"]
     assert (gap["n"], gap["p"], gap["p_adjusted"], gap["effect_size"], gap["p_sign_flip"]) == (1, None, None, None, 1.0)
 
 
@@ -143,7 +143,7 @@ def test_where_runs_failed_the_table_falls_back_on_a_mixed_model_and_says_so() -
     comparison = study({**SCORES, "mean_teacher": (*FEW, None)})
     cell = cell_of(comparison)
     assert (cell.evidence.basis, cell.versus.n) == ("mixed model", 3)
-    assert compared(comparison)["cells"][2]["vs_reference"]["basis"] == "mixed model"
+    assert compared(comparison, {})["cells"][2]["vs_reference"]["basis"] == "mixed model"
     assert " ~" in next(line for line in shown(cells_table(comparison)).splitlines() if "mean_teacher" in line)
     (said,) = [note for note in notes(comparison) if note.startswith("~")]
     assert "mean_teacher, unstable: runs are missing" in said
@@ -185,17 +185,27 @@ def test_a_two_level_design_has_a_table_of_effects() -> None:
     table = effects_table(comparison)
     assert table is not None
     assert [line.split("  ")[0] for line in shown(table).splitlines()[1:]] == ["teacher", "mixing", "teacher × mixing"]
-    summary = compared(comparison)
+    summary = compared(comparison, {})
     teacher = summary["effects"][0]
     # over blocks the means of (mean_teacher - supervised) and (unstable - guidedmix): 4.05, 4.25, 3.2 points
     assert (teacher["diff"], teacher["n"]) == (pytest.approx(0.115 / 3), 3)
     assert [len(point["factors"]) for point in summary["half_normal"]].count(2) == 1
 
 
+def test_a_cell_of_the_summary_has_what_programs_read() -> None:
+    flat = {"guidedmix": plus(0.01, 0.01, 0.02)}
+    cell = compared(study(scores(FEW, **flat)), {})["cells"][3]
+    keys = {"name", "levels", "n", "mean", "sd", "ci", "vs_reference", "verdict", "star", "failed"}
+    assert keys <= cell.keys()
+    gap = cell["vs_reference"]
+    assert {"n", "diff", "ci", "p", "p_adjusted", "effect_size", "bootstrap", "images"} <= gap.keys()
+    assert (cell["name"], gap["images"], gap["effect_size"].keys()) == ("guidedmix", None, {"hedges_g", "ci"})
+
+
 def test_cells_without_levels_have_none() -> None:
     comparison = study(scores(FEW))
     assert effects_table(comparison) is None
-    assert "effects" not in compared(comparison)
+    assert "effects" not in compared(comparison, {})
 
 
 def test_the_table_of_images_counts_classes() -> None:

@@ -211,6 +211,65 @@ def test_several_winners_and_several_references(folder: StudyFolder) -> None:
     assert list(winners[0].versus) == ["gray", "plain"]
 
 
+def test_fresh_runs_may_be_judged_by_images_by_which_nothing_was_chosen(folder: StudyFolder) -> None:
+    jobs = run(study_of(**confirm(part="test")), folder)
+    assert {(job.role, job.config.evaluate.part) for job in jobs} == {
+        ("reference", "val"),
+        ("trial", "val"),
+        ("confirm", "test"),
+    }
+    assert read_json(folder.summary)["confirmation"]["parts"] == {"search": "val", "fresh": "test"}
+    sentence = "The search was judged by the val part, the fresh runs are by the test part"
+    assert sentence in terminal(folder)
+    assert sentence in write_page(folder).read_text()
+
+
+def test_the_part_that_judges_fresh_runs_is_opened_before_the_search_begins(folder: StudyFolder) -> None:
+    parts = {changes.get("evaluate.part") for changes in study_of(**confirm(part="test")).variants()}
+    assert parts == {None, "test"}
+
+
+def test_that_search_and_fresh_runs_are_judged_by_the_same_images_is_said(folder: StudyFolder) -> None:
+    run(study_of(), folder)
+    assert read_json(folder.summary)["confirmation"]["parts"] == {"search": "val", "fresh": "val"}
+    sentence = "Search and fresh runs are judged by the same images, the val part"
+    assert sentence in terminal(folder)
+    assert sentence in write_page(folder).read_text()
+
+
+def test_a_winner_that_is_hardly_better_is_shown_to_be_so_by_a_margin(folder: StudyFolder) -> None:
+    """Fresh 0.510, 0.511, 0.509 against 0.5: +1.0 ± 0.25 points, which lies inside 2 points and not inside 1."""
+    noise = {10: 0.0, 11: 0.001, 12: -0.001}
+
+    def close(config: RunConfig) -> float:
+        return 0.5 + (0.01 + noise.get(config.seed, 0.0)) * (config.augment.flip == 0.4)
+
+    run(study_of(**confirm(analysis={"margin": 2})), folder, close)
+    (winner,) = found(folder).winners
+    assert winner.cell.is_small
+    assert "Shown to differ from plain by less than 2 points: trial 3." in terminal(folder)
+    assert "Shown to differ from plain by less than 2 points: trial 3." in write_page(folder).read_text()
+    run(study_of(**confirm(analysis={"margin": 1})), folder, close)
+    assert not found(folder).winners[0].cell.is_small
+
+
+def test_fresh_runs_are_judged_with_the_interval_that_is_asked_for(folder: StudyFolder) -> None:
+    """t(0.95, 2) = 2.9200."""
+    run(study_of(**confirm(analysis={"interval": 0.9})), folder)
+    (winner,) = found(folder).winners
+    half = 2.919986 * 0.01 / 3**0.5
+    assert winner.gap is not None
+    assert winner.gap.interval == pytest.approx((0.1 - half, 0.1 + half), abs=1e-6)
+    assert "(90 % interval" in terminal(folder)
+
+
+def test_three_fresh_blocks_earn_no_star_and_terminal_and_report_say_why(folder: StudyFolder) -> None:
+    run(study_of(), folder)
+    assert not found(folder).winners[0].cell.is_starred
+    assert "No star: with 3 blocks" in terminal(folder).replace("\n", " ")
+    assert "No star: with 3 blocks" in write_page(folder).read_text()
+
+
 def test_nothing_complete_is_nothing_to_confirm_and_is_said(folder: StudyFolder, capsys) -> None:
     run(study_of(), folder, lambda config: None if config.augment.flip else score(config))
     assert read_json(folder.summary)["confirmation"] == {"refusal": "no trial is complete: there is nothing to confirm"}
@@ -377,6 +436,13 @@ def confirm(**changes: Any) -> dict[str, Any]:
         (confirm(blocks={}), "confirm.blocks"),
         (confirm(against=["plane"]), "confirm.against.0: no reference 'plane'; did you mean 'plain'?"),
         (confirm(against=["plain", "plain"]), "confirm.against.1: 'plain' is given twice"),
+        (
+            confirm(blocks={"evaluate.part": ["test"]}),
+            "fresh runs are judged by one part of the data; give confirm.part",
+        ),
+        (confirm(analysis={"margin": 0.003}), "confirm.analysis.margin: 0.003 points of val/miou; 0.3 is 0.3 points"),
+        ({"references": {"plain": {}, "trial 3": {}}}, "references.trial 3: the search and its trials are called so"),
+        ({"references": {"plain": {}, "search": {}}}, "references.search: the search and its trials are called so"),
         (confirm(top=5), "confirm.top: 5 of 4 trials; expected at most search.trials"),
         (
             {"objective": [{"metric": "val/miou"}, {"metric": "time/seconds", "mode": "min"}]},

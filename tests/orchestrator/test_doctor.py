@@ -328,10 +328,3 @@ def test_the_verb_says_what_it_finds_and_what_it_has_mended(
     assert "done: set aside" in capsys.readouterr().out
     assert call(f"guidedmix doctor {folder.path}") == 0
     assert "was interrupted at step 4 of 4" in capsys.readouterr().out
-
-
-def test_a_study_in_a_store_is_refused_with_what_to_do(
-    call: Callable[[str], int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("guidedmix doctor s3://bucket/studies/demo --fix") == 2
-    assert "s3://bucket/studies/demo: expected a folder on a disk" in capsys.readouterr().err

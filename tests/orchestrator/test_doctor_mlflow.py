@@ -18,13 +18,6 @@ from tests.orchestrator.test_tracking import LOCAL, begin, end, report, runs, st
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = study(tmp_path_factory.mktemp("template"))
-    Mirror(LOCAL, folder).store.client.delete_experiment("1")
-    return folder.mlflow_db
-
-
 @pytest.fixture
 def folder(tmp_path: Path, database: Path) -> StudyFolder:
     """A study of two trials, one complete, one interrupted, and MLflow has them."""

@@ -138,3 +138,10 @@ def test_only_trials_that_were_handed_out_are_listed(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_json(study.trial(name).trial, {})
     assert [trial.fingerprint for trial in study.trials()] == ["a", "b"]
+
+
+def test_a_place_where_no_folder_can_be_is_a_wrong_request(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    for place in (tmp_path / "a file", tmp_path / "a file" / "study"):
+        with pytest.raises(ConfigError, match="nothing can be written there"), StudyFolder(place).running():
+            pass

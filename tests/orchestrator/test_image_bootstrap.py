@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from guidedmix_core.metrics import class_iou, mean_iou
+from orchestrator import image_bootstrap
 from orchestrator.comparison import Comparison, compare
-from orchestrator.folder import StudyFolder
+from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.image_bootstrap import image_gaps, resampled_gaps
-from orchestrator.results import load_trials
+from orchestrator.report import write_page
+from orchestrator.results import CLASS, load_trials
+from orchestrator.summary import Summary, summarize
 from tests.orchestrator.ablation_folder import write_ablation
 
 IMAGES, CLASSES = 12, 4
@@ -50,7 +53,7 @@ def test_each_resample_is_what_the_metrics_say_of_the_drawn_images() -> None:
 def test_the_same_run_differs_from_itself_on_no_images() -> None:
     counts = counts_of(0, 0.8)
     found = resampled_gaps([(counts, counts)], 200, 0.95)
-    assert (found.miou.mean, found.miou.interval, found.miou.excludes_zero) == (0.0, (0.0, 0.0), False)
+    assert (found.miou.mean, found.miou.interval, found.miou.sign) == (0.0, (0.0, 0.0), 0)
 
 
 def test_an_interval_over_images_narrows_with_their_number() -> None:
@@ -81,7 +84,7 @@ def write_counts(folder: StudyFolder, fingerprint: str, counts: np.ndarray, ids:
 
 def test_every_cell_is_compared_over_the_blocks_it_shares_with_the_reference(study) -> None:
     folder, comparison = study
-    found = image_gaps(folder, comparison)
+    found = image_gaps(folder, comparison, comparison.cells)
     assert {name: gaps.blocks for name, gaps in found.items()} == {
         "all_labels": 2,
         "mean_teacher": 2,
@@ -97,4 +100,62 @@ def test_a_cell_that_was_judged_on_other_images_has_no_interval_over_them(study)
     run = comparison.cells[2].complete[0]
     write_counts(folder, run.fingerprint, counts_of(0, 0.8), [f"other{i}" for i in range(IMAGES)])
     (folder.trial(comparison.cells[3].complete[1].fingerprint).counts).unlink()
-    assert set(image_gaps(folder, comparison)) == {"all_labels", "unstable"}
+    assert set(image_gaps(folder, comparison, comparison.cells)) == {"all_labels", "unstable"}
+
+
+@pytest.fixture
+def whole(study) -> StudyFolder:
+    """The study, its results with as many classes as its counts have."""
+    folder, _ = study
+    for trial in folder.trials():
+        result = read_json(trial.result)
+        rest = {name: value for name, value in result["metrics"].items() if not name.startswith(CLASS)}
+        write_json(trial.result, {**result, "metrics": {**rest, **{f"{CLASS}{name}": 0.5 for name in "abcd"}}})
+    return folder
+
+
+def test_the_summary_has_the_intervals_over_images_of_each_cell(whole: StudyFolder) -> None:
+    cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
+    comparison = compare(whole.request(), load_trials(whole))
+    found = image_gaps(whole, comparison, comparison.cells)["guidedmix"]
+    images = cells["guidedmix"]["images"]
+    assert (images["count"], images["blocks"]) == (found.images, 2)
+    assert images["miou"] == {"diff": found.miou.mean, "ci": [*found.miou.interval]}
+    classes = {name: gap and gap["diff"] for name, gap in images["classes"].items()}
+    assert [*classes.values()] == [gap and gap.mean for gap in found.classes]
+    assert [*classes] == ["a", "b", "c", "d"]
+    assert cells["supervised"] is None
+
+
+def test_while_a_run_is_missing_no_counts_are_read(whole: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    (
+        last := whole.trial(compare(whole.request(), load_trials(whole)).cells[-1].complete[0].fingerprint)
+    ).result.unlink()
+    monkeypatch.setattr(np, "load", lambda *_: pytest.fail("counts were read"))
+    assert {cell["vs_reference"] and cell["vs_reference"]["images"] for cell in summarize(whole)["cells"]} == {None}
+    assert last.counts.exists()
+
+
+def test_what_is_known_over_images_is_not_computed_again(whole: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    known = image_bootstrap.resampled_iou
+    monkeypatch.setattr(image_bootstrap, "resampled_iou", lambda *of: (calls.append(of), known(*of))[1])
+    Summary(whole).text()
+    assert len(calls) == 2 + 7  # the reference in two blocks, and the complete runs of the other cells
+    write_page(whole)
+    assert len(calls) == 2 + 7
+
+
+def test_damaged_counts_are_told_and_end_no_study(whole: StudyFolder, caplog: pytest.LogCaptureFixture) -> None:
+    run = compare(whole.request(), load_trials(whole)).cells[2].complete[0]
+    counts = whole.trial(run.fingerprint).counts
+    counts.write_bytes(counts.read_bytes()[:100])
+    cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
+    assert (cells["mean_teacher"]["images"], cells["guidedmix"]["images"]["count"]) == (None, IMAGES)
+    assert f"{counts}: File is not a zip file, so nothing is said over its images" in caplog.text
+
+
+def test_the_page_says_what_other_images_would_change(whole: StudyFolder) -> None:
+    page = write_page(whole).read_text()
+    assert "Over images" in page
+    assert f"over {IMAGES} images, drawn again and again" in page

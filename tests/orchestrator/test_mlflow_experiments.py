@@ -26,14 +26,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 LOCAL = "sqlite:///{study}/mlflow.db"
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, made once: it takes seconds."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def search(tmp_path: Path, database: Path) -> StudyFolder:
     """A search of two trials that MLflow has, the better one with a checkpoint."""

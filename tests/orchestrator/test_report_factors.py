@@ -72,6 +72,12 @@ def test_the_page_has_a_check_mark_for_each_factor_of_a_cell(html):
     assert "✓: the level of the complete method: mixing on, pairing guided, average on" in words(html)
 
 
+def test_what_the_levels_change_is_said_once_and_not_in_every_row(html):
+    factors = words(html[html.index("<dt>Factors</dt>") : html.index("<dt>Blocks</dt>")])
+    assert "mixing: on (the base); off (" in factors
+    assert '<div class="changes">' not in html[html.index('id="cells"') : html.index('id="effects"')]
+
+
 def test_a_study_without_factors_has_no_section_of_them(tmp_path):
     html = write_page(StudyFolder(write_ablation(tmp_path / "listed", blocks=2, panels=0))).read_text()
     assert "What each factor does" not in html

@@ -55,6 +55,7 @@ def test_a_study_of_nothing_has_a_summary(folder: StudyFolder) -> None:
         "counts": {"planned": 5, "complete": 0, "stopped": 0, "failed": 0},
         "trials": [],
         "best": None,
+        "reused": {},
     }
 
 

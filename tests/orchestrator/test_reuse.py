@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from guidedmix_core import Tree, build
 from orchestrator.console import StudyConsole
+from orchestrator.executors import inline
 from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.mlflow_run import tags
+from orchestrator.planned_runs import planned_runs
 from orchestrator.report import write_page
 from orchestrator.results import load_trials
 from orchestrator.reuse import reused_words
+from orchestrator.study import SearchStudy
 from tests.orchestrator.test_cells import made
 from tests.orchestrator.test_inline import counting
+from tests.runs import small_tree
 
 CELLS: dict[str, Any] = {"cells": {"usual": {}}, "ceiling": None, "blocks": {"seed": [0]}}
 STEPS = [1, 2, 3, 4]
@@ -131,3 +136,54 @@ def test_runs_of_other_code_are_counted(first: StudyFolder, second: StudyFolder)
     (trial,) = second.trials()
     write_json(trial.environment, {**read_json(trial.environment), "git": {"sha": "0" * 40, "dirty": False}})
     assert reused_words(load_trials(second), second) == "1 run reused from first; 1 of them made by other code"
+
+
+SEARCH: dict[str, Any] = {
+    "base": "small",
+    "parameters": {"optim.lr": {"choice": [0.01, 0.05]}},
+    "search": {"sampler": "grid", "trials": 2},
+    "scheduler": {"name": "none"},
+    "references": {"usual": {}},
+    "confirm": {"against": ["usual"], "blocks": {"seed": [10]}},
+    "tracking": {"mlflow": None},
+}
+
+
+def searched(folder: StudyFolder, **changes: Any) -> list[tuple[str, str | None]]:
+    """The search, made; of each run its role, and whose it was."""
+    inline.run(build(Tree({**SEARCH, **changes}, {}), SearchStudy), small_tree(), folder, [], "cpu")
+    return [(record.role, record.reused_from) for record in load_trials(folder)]
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search beside nothing. Not to be written to."""
+    searched(StudyFolder(path := tmp_path_factory.mktemp("searched") / "first"))
+    return path
+
+
+def test_a_search_takes_over_references_and_fresh_runs_and_no_trial(
+    search: Path, second: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(search, second.path.parent / "first")
+    steps = counting(monkeypatch)
+    of_others = [("reference", "first"), ("trial", None), ("trial", None), ("confirm", "first"), ("confirm", "first")]
+    assert searched(second) == of_others
+    assert steps == STEPS * 2
+    assert read_json(second.summary)["reused"] == {"first": 3}
+    assert "Not trained here: 3 runs reused from first" in write_page(second).read_text()
+    assert read_json(second.summary)["confirmation"]["winners"][0]["n"] == 1
+
+
+def test_a_search_that_asks_for_no_reuse_trains_its_references(search: Path, second: StudyFolder) -> None:
+    shutil.copytree(search, second.path.parent / "first")
+    assert {made_by for _, made_by in searched(second, reuse=False)} == {None}
+
+
+def test_a_plan_of_a_search_says_which_references_are_taken_over(search: Path, second: StudyFolder) -> None:
+    shutil.copytree(search, second.path.parent / "first")
+    states = {}
+    for reuse in (True, False):
+        study = build(Tree({**SEARCH, "reuse": reuse}, {}), SearchStudy)
+        states[reuse] = {run.cell: run.state for run in planned_runs(study, small_tree(), second)}
+    assert (states[True]["usual"], states[True]["trials"], states[False]["usual"]) == ("elsewhere", "new", "new")

@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 
 from orchestrator.clusters.local import Local
-from orchestrator.folder import StudyFolder, append_line, write_json
+from orchestrator.folder import StudyFolder, append_line, read_json, write_json
 from orchestrator.results import load_trials
 from orchestrator.status import Status, status_of
 from orchestrator.status_table import status_view
@@ -121,6 +121,30 @@ def test_a_run_without_a_report_is_as_fast_as_the_others_were(folder: StudyFolde
     usual = sum(record.step for record in records) / sum(record.seconds for record in records)
     assert found.steps_per_second == pytest.approx(usual)
     assert (found.out[0].steps_per_second, found.out[0].reported) == (None, None)
+
+
+def test_a_stage_that_a_run_trained_counts_in_what_is_spent_and_in_what_the_next_ones_take(folder: StudyFolder) -> None:
+    before, record = status(folder), next(run for run in load_trials(folder) if run.state == "complete")
+    end = read_json(result := folder.trial(record.fingerprint).result)
+    stages = [{"state": "trained", "steps": 1200, "seconds": 7200.0}, {"state": "reused", "steps": 9, "seconds": 9.0}]
+    write_json(result, {**end, "stages": stages})
+    found = status(folder)
+    assert found.steps_to_come == before.steps_to_come + 1200 / 12
+    assert found.hours_spent == pytest.approx(before.hours_spent + 2)
+
+
+def test_an_attempt_that_began_anew_has_cost_its_time_and_one_that_went_on_no_more(folder: StudyFolder) -> None:
+    before, attempts = status(folder).hours_spent, folder.trial(out_of(folder)).attempts
+    failed, killed, went_on = (attempts / name for name in "123")
+    for place in (failed, killed, went_on):
+        place.mkdir(parents=True)
+    write_json(failed / "result.json", {"seconds": 1800.0})
+    stages = [{"state": "trained", "seconds": 3600.0}, {"state": "reused", "seconds": 50.0}]
+    write_json(failed / "environment.json", {"stages": stages})
+    write_json(killed / "environment.json", {})
+    append_line(killed / "metrics.jsonl", {"step": 9, "time/seconds": 900.0})
+    write_json(went_on / "result.json", {"seconds": 5000.0})
+    assert status(folder).hours_spent == pytest.approx(before + (1800 + 3600 + 900) / 3600)
 
 
 def test_hours_are_core_hours_without_gpus_and_have_no_price(folder: StudyFolder) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +27,9 @@ from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh,
 from orchestrator.study import SearchStudy
 from tests.orchestrator.study_folder import write_study
 from tests.runs import small_tree
-from tests.s3 import bucket, objects, s3_server, start_server, stop_server
+from tests.s3 import another_process, bucket, objects, start_server, stop_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of botocore
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with s3_server() as uri:
-        yield uri
-
-
-@pytest.fixture
-def studies(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A folder for studies that nobody else uses."""
-    yield f"{server}/{request.node.name}"
-    another_process()
-
-
-def another_process() -> None:
-    """Nothing that this process has known of any store is known any more."""
-    storage._copies.clear()
 
 
 def test_what_is_written_is_in_the_store_when_the_call_returns(studies: str) -> None:
@@ -222,10 +203,14 @@ def fail() -> None:
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
-        ("s3://no-such-bucket/studies/mine", "bucket does not exist"),
+        ("s3://no-such-bucket/studies/mine", "there is no bucket 'no-such-bucket'"),
         ("s3://mine", "expected a study's folder in a bucket"),
+        ("s3://", "expected a study's folder in a bucket"),
+        ("s3:///mine", "expected a study's folder in a bucket"),
         ("s3://bucket/../x/mine", "expected a study's folder in a bucket"),
         ("nope://bucket/studies/mine", "expected a folder, or s3://"),
+        ("s3:/bucket/studies/mine", "a URI has two slashes"),
+        ("gs:bucket/studies/mine", "a URI has two slashes"),
     ],
 )
 def test_a_uri_that_can_not_be_one_says_why(server: str, uri: str, problem: str) -> None:

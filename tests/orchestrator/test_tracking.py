@@ -39,14 +39,6 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, made once: it takes a second."""
-    folder = study(tmp_path_factory.mktemp("template"))
-    Mirror(LOCAL, folder).store.client.delete_experiment("1")
-    return folder.mlflow_db
-
-
 @pytest.fixture
 def folder(tmp_path: Path, database: Path) -> StudyFolder:
     made = study(tmp_path / "a study")
