@@ -9,7 +9,7 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
 from orchestrator.ablation import AblationStudy
-from orchestrator.study import SearchStudy, load_study
+from orchestrator.study import SearchStudy, kind_of, load_study
 
 
 def known_files() -> list[str]:
@@ -24,12 +24,10 @@ def study_model(name: str) -> type[AblationStudy] | type[SearchStudy]:
     paths = dict.fromkeys(named.values())
     if len(paths) > 1:
         raise ConfigError(f"{name!r} names an ablation and a search; give ablation/{name} or search/{name}")
-    keys = read_yaml(next(iter(paths), None) or _path(name)).values
-    if "parameters" in keys:
-        return SearchStudy
-    if "reference" in keys:
-        return AblationStudy
-    raise ConfigError(f"{name}: neither an ablation nor a search: it has no `reference` and no `parameters`")
+    kind = kind_of(read_yaml(next(iter(paths), None) or _path(name)).values)
+    if kind is None:
+        raise ConfigError(f"{name}: neither an ablation nor a search: it has no `reference` and no `parameters`")
+    return SearchStudy if kind == SearchStudy.shelf else AblationStudy
 
 
 def _found(name: str, shelf: str) -> Path | None:
@@ -41,11 +39,11 @@ def _found(name: str, shelf: str) -> Path | None:
 
 def check_file(name: str) -> str:
     """What a file is, in a sentence, and what a design says of itself. ConfigError says what is wrong with it."""
-    keys = read_yaml(_path(name)).values
-    if keys.keys() & {"cells", "factors", "design"}:
+    kind = kind_of(read_yaml(_path(name)).values)
+    if kind == AblationStudy.shelf:
         ablation, base = load_study(name, model=AblationStudy)
         return "\n  ".join([f"an ablation of {ablation.check(base)}", *ablation.remarks(base)])
-    if "parameters" in keys:
+    if kind == SearchStudy.shelf:
         search, base = load_study(name)
         size = f"{search.search.trials} trials over {len(search.parameters)} parameters"
         return f"a search of {size}; {search.check(base)}"

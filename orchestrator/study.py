@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -34,6 +34,9 @@ from orchestrator.resources import Budget, Notify, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
+MARKS = {"search": {"parameters"}, "ablation": {"reference", "cells", "factors", "design"}}
+"""Keys that only files of a kind have."""
+VERBS = {"search": "tune", "ablation": "ablate"}
 
 
 class Objective(Config):
@@ -230,6 +233,10 @@ def load_study(
     The base also knows the places of the study's own paths. ConfigError names file, line, value and what was expected.
     """
     file = read_yaml(resolve(name, model.shelf))
+    if (kind := kind_of(file.values)) is not None and kind != model.shelf:
+        raise ConfigError(
+            f"{name}: the keys are of the kind {kind}, expected {model.shelf}; guidedmix {VERBS[kind]} {name}"
+        )
     of_study, of_base = _sorted(parse_changes(assignments), model)
     for path, value in of_study.items():
         file = _assign(file, path, value, model)
@@ -239,6 +246,11 @@ def load_study(
     base = override(Tree(base.values, {**base.origins, **places}), of_base, COMMAND_LINE)
     study.check(base)
     return study, base
+
+
+def kind_of(keys: Collection[str]) -> str | None:
+    """search or ablation, by the keys of a study's file; None: it is neither."""
+    return next((kind for kind, marks in MARKS.items() if not marks.isdisjoint(keys)), None)
 
 
 def identity(study: Study, base: Tree) -> str:

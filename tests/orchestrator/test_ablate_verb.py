@@ -93,6 +93,13 @@ def test_a_wrong_request_exits_with_2_and_says_what_is_wrong(
     assert not Path("studies").exists()
 
 
+def test_a_study_of_the_other_kind_names_the_verb_that_takes_it(call, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("guidedmix tune labels.yaml") == 2
+    assert "the keys are of the kind ablation, expected search; guidedmix ablate labels.yaml" in capfd.readouterr().err
+    assert call("guidedmix ablate search/demo") == 2
+    assert "guidedmix tune search/demo" in capfd.readouterr().err
+
+
 def test_check_knows_an_ablation(call, capfd: pytest.CaptureFixture[str]) -> None:
     assert call("guidedmix check labels.yaml") == 0
     assert "labels.yaml: an ablation of 2 cells over 2 blocks: 4 runs" in capfd.readouterr().out
