@@ -253,6 +253,79 @@ def test_a_study_whose_holder_died_is_taken_over_and_the_dead_one_may_not_write(
     holder.__exit__(None, None, None)
 
 
+def test_who_took_over_during_an_outage_is_not_written_over(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    folder = StudyFolder(f"{studies}/mine")
+    copy = open_copy_of(folder)
+    other = b'{"token": "another", "pid": 7, "host": "elsewhere"}'
+    put, broken = copy.files.pipe_file, threading.Event()
+
+    def break_once(name: str, content: bytes, **options: Any) -> None:
+        if not broken.is_set() and b'"beats": 2' in content:
+            broken.set()
+            put(name, other)
+            raise ConnectionError("away")
+        put(name, content, **options)
+
+    monkeypatch.setattr(copy.files, "pipe_file", break_once)
+    with folder.running():
+        assert broken.wait(30)
+        assert folder._lease is not None
+        folder._lease._thread.join(30)
+        with pytest.raises(ConfigError, match="was taken over by process 7 on elsewhere"):
+            folder.append({"event": "asked"})
+    assert copy.files.cat_file(copy.object("mine/.lease")) == other
+
+
+def test_who_can_not_keep_the_lease_writes_nothing_more(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    folder = StudyFolder(f"{studies}/mine")
+    copy = open_copy_of(folder)
+    with folder.running():
+        assert folder._lease is not None
+        with monkeypatch.context() as context:
+            context.setattr(copy.files, "cat_file", fail_for_good)
+            folder._lease._thread.join(30)
+        with pytest.raises(ConfigError, match="its lease can't be kept: the key has expired; this process stops"):
+            folder.append({"event": "asked"})
+
+
+def fail_for_good(*_: Any) -> None:
+    raise PermissionError("the key has expired")
+
+
+def test_what_one_thread_is_putting_is_no_news_for_another(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_json(folder.path / "a.json", 1)
+    copy = open_copy_of(folder)
+    put, is_put, may_return = copy.files.put_file, threading.Event(), threading.Event()
+
+    def put_slowly(*names: str) -> None:
+        put(*names)
+        is_put.set()
+        may_return.wait(30)
+
+    monkeypatch.setattr(copy.files, "put_file", put_slowly)
+    fetched: list[str] = []
+    monkeypatch.setattr(copy, "_get", fetched.extend)
+    writer = threading.Thread(target=write_json, args=(folder.path / "mlflow.json", 2))
+    writer.start()
+    assert is_put.wait(30)
+    reader = threading.Thread(target=refresh, args=(folder.path,))
+    reader.start()
+    reader.join(1)
+    may_return.set()
+    writer.join()
+    reader.join()
+    assert fetched == []
+
+
+def open_copy_of(folder: StudyFolder) -> Copy:
+    copy = storage.copy_of(folder.path)
+    assert copy is not None
+    return copy
+
+
 def test_who_looks_sees_whether_somebody_runs_it(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.1)
     monkeypatch.setattr(lease, "WATCH", 2.0)
