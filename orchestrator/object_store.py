@@ -120,7 +120,7 @@ class Copy:
         return self.root / key
 
     def object(self, key: str) -> str:
-        return f"{self.base}/{key}"
+        return self.base if key == "." else f"{self.base}/{key}"
 
     def _known(self, key: str) -> list[str]:
         """What is here as the store has it. Asked of a list of them: a signal may add some meanwhile."""

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
-from guidedmix_core import ConfigError, Tree, build
+from guidedmix_core import ConfigError, Tree, build, fingerprint
 from orchestrator import lease, object_store, storage
+from orchestrator.clusters import Machine, read_cluster
 from orchestrator.commands import study_folder
+from orchestrator.costs import PROBES, probed_rates
 from orchestrator.executors.inline import run
 from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
 from orchestrator.listeners import Listener
 from orchestrator.object_store import PART, Copy
+from orchestrator.plan import needed_by, plan_study
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.status import UNREAD, Watch
 from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
@@ -333,8 +336,7 @@ def test_who_looks_sees_whether_somebody_runs_it(studies: str, monkeypatch: pyte
     assert not folder.is_running()
     with folder.running():
         assert StudyFolder(f"{studies}/mine").is_running()
-    copy = storage.copy_of(folder.path)
-    assert copy is not None
+    copy = open_copy_of(folder)
     copy.files.pipe_file(copy.object("mine/.lease"), b'{"token": "of a process that died"}')
     assert not folder.is_running()
 
@@ -375,6 +377,32 @@ def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -
     assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
     states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
     assert sorted(states) == ["reused", "trained"]
+
+
+def test_what_a_study_beside_has_finished_is_taken_over_from_the_store(studies: str) -> None:
+    changes = {"references": {"usual": {}}, "parameters": {"train.steps": {"choice": [6, 8]}}}
+    search, base = build(Tree({**SEARCH, **changes}, {}), SearchStudy), small_tree()
+    run(search, base, StudyFolder(f"{studies}/first"))
+    another_process()
+    second = StudyFolder(f"{studies}/second")
+    run(search, base, second)
+    made_by = {record.role: record.reused_from for record in load_trials(second)}
+    assert made_by == {"reference": "first", "trial": None}
+    assert second.trial(fingerprint(build(base))).checkpoint.joinpath("best.pt").exists()
+
+
+def test_what_is_left_and_what_was_measured_are_read_from_the_store(studies: str) -> None:
+    search, base = build(Tree(SEARCH, {}), SearchStudy), small_tree()
+    first = StudyFolder(f"{studies}/mine")
+    run(search, base, first)
+    row = {"step_seconds": 1.0, "evaluation_seconds": 1.0, "peak_bytes": 10, "device_bytes": 100}
+    write_json(first.path.parent / PROBES, {"NVIDIA A": {"a kind of run": row}})
+    another_process()
+    second = StudyFolder(f"{studies}/mine")
+    assert list(probed_rates(second, device=None)) == ["a kind of run"]
+    needed, here = needed_by(search.scaling, "cpu"), Machine.here()
+    plan = plan_study(search, base, second, needed, here, read_cluster("local"), None)
+    assert (plan.states["complete"], plan.unmeasured) == (2, {})
 
 
 class Outage(Listener):
