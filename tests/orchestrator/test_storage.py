@@ -120,6 +120,15 @@ def test_what_killed_processes_left_on_the_disk_goes_and_what_living_ones_have_s
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([mine.name, again.name])
 
 
+def test_what_vanishes_while_a_folder_is_weighed_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("123")
+    found = [(str(tmp_path), [], [".a.json.x.part", "a.json"])]  # the first is gone since
+    monkeypatch.setattr(storage.os, "walk", lambda folder: found)
+    assert storage.size_of(tmp_path) == 3
+
+
 def test_a_checkpoint_is_fetched_by_its_uri(studies: str) -> None:
     bucket().pipe_file(f"{studies}/mine/trials/f/checkpoint/best.pt", b"1")
     assert storage.fetched(f"{studies}/mine/trials/f/checkpoint/best.pt").read_bytes() == b"1"
