@@ -14,6 +14,7 @@ import yaml
 from guidedmix_core import RunConfig, digest, dump, probe
 from orchestrator.folder import YAML_LOADER, StudyFolder, TrialFolder, now, read_json, write_json
 from orchestrator.provenance import device_name
+from orchestrator.storage import refresh
 
 NEUTRAL = ("seed", "split", "stages")
 """Sections that change what is learned and not what a step takes."""
@@ -106,7 +107,7 @@ def _is_on(environment: Mapping[str, Any], device: str | None) -> bool:
 
 def probed_rates(studies: StudyFolder, device: str | None) -> dict[str, Rate]:
     """By cost class, as `measure` left them."""
-    path = studies.path.parent / PROBES
+    refresh(path := studies.path.parent / PROBES)
     kept = read_json(path) if path.exists() else {}
     rows = [row for name, rows in kept.items() if _is_on({"device": name}, device) for row in rows.items()]
     return {

@@ -88,13 +88,16 @@ class Driver:
         request = _request(self.study, self.base, self.folder)
         self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
         write_json(self.folder.provenance, {**(here := environment()), "price": _price()})
-        for event in unsaid(self.folder.events(), load_trials(self.folder)):
+        events = self.folder.events()
+        for event in unsaid(events, load_trials(self.folder)):
             self.folder.append(event)
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
         if retry_failed:
             attempts.retry_failed(self.folder, self.folder.request())
 
-        self._asked = {(event["role"], event.get("cell"), event["number"]) for event in self._events("asked")}
+        self._asked = {
+            (event["role"], event.get("cell"), event["number"]) for event in events if event["event"] == "asked"
+        }
         self._phases = phases(self.study, self.base, self.folder)
         self._begin_phase()
 
@@ -247,9 +250,6 @@ class Driver:
 
     def _place(self, config: RunConfig) -> TrialFolder:
         return self.folder.trial(fingerprint(config))
-
-    def _events(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.folder.events() if event["event"] == kind]
 
     def _tell(self, event: str, *what: Any) -> None:
         """The summary is current before and after anyone hears of an event: a listener may add to the folder."""

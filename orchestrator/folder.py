@@ -34,9 +34,8 @@ from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, s
 
 log = logging.getLogger(__name__)
 
-YAML_LOADER = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # the summary reads it at every event: C is ten times faster
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""In C it is ten times faster, and the summary reads YAML at every event."""
 
 
 class StudyFolder:
@@ -224,7 +223,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path}: damaged, not readable as JSON: {error}; restore the file, or delete it") from None
+        place = shown(path)
+        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file, or delete it") from None
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -255,7 +255,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
-        log.warning("%s: the last line is torn by a crash and left out", path)
+        log.warning("%s: the last line is torn by a crash and left out", shown(path))
     return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
@@ -278,7 +278,8 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         return json.loads(line)
     except ValueError as error:
-        raise ConfigError(f"{path}:{number}: damaged, not readable as JSON: {error}; restore the file") from None
+        place = f"{shown(path)}:{number}"
+        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file") from None
 
 
 def cut_torn_line(handle: int) -> None:

@@ -68,7 +68,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """ConfigError if it was taken over, because this process could not reach the store for too long."""
+        """ConfigError if it was taken over, or may be: this process could not reach the store for too long."""
         if self._lost is not None:
             raise ConfigError(f"{self._place}: {self._lost}; this process stops, and writes nothing more")
 
@@ -94,29 +94,42 @@ class Lease:
                 f"{self._place}: is being run by process {found['pid']} on {found['host']}; wait for it, or stop it "
                 "first"
             )
-        self._write()
+        self._copy.ask(self._put)
         time.sleep(SETTLED)  # the last one has it
         if (found := self._read()).get("token") != self._me["token"]:
             raise ConfigError(f"{self._place}: is being run by another process, on {found.get('host')}")
 
     def _keep(self) -> None:
         while not self._over.wait(BEAT):
-            found = self._read()
+            try:
+                found = self._copy.ask(self._beat)
+            except Exception as error:  # whatever it is, nobody sees a sign of life any more
+                self._lost = f"its lease can't be kept: {error}"
+                return
             if found.get("token") != self._me["token"]:
                 self._lost = f"was taken over by process {found.get('pid')} on {found.get('host')}"
                 return
-            self._write()
+
+    def _beat(self) -> dict[str, Any]:
+        """Who has it. Asked again after an outage it looks again: who took over meanwhile is not written over."""
+        found = self._found()
+        if found.get("token") == self._me["token"]:
+            self._put()
+        return found
 
     def _content(self) -> bytes:
         self._beats += 1
         return json.dumps({**self._me, "beats": self._beats}).encode()
 
-    def _write(self) -> None:
-        self._copy.ask(lambda: self._copy.files.pipe_file(self._key, self._content()))
+    def _put(self) -> None:
+        self._copy.files.pipe_file(self._key, self._content())
 
-    def _read(self) -> dict[str, Any]:
+    def _found(self) -> dict[str, Any]:
         """Nothing if there is none."""
         try:
-            return json.loads(self._copy.ask(lambda: self._copy.files.cat_file(self._key)))
+            return json.loads(self._copy.files.cat_file(self._key))
         except FileNotFoundError:
             return {}
+
+    def _read(self) -> dict[str, Any]:
+        return self._copy.ask(self._found)

@@ -11,7 +11,7 @@ from orchestrator.mlflow_mirror import first_line
 from orchestrator.mlflow_run import data_digest, metric_name, run_name
 from orchestrator.mlflow_store import connect, located
 from orchestrator.results import TrialRecord, best, load_trials, objectives_of
-from orchestrator.storage import refresh
+from orchestrator.storage import refresh, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,12 +22,12 @@ def winner_of(folder: StudyFolder) -> TrialRecord:
     request = folder.request()
     if request["kind"] == "ablate":
         raise ConfigError(
-            f"{folder.path}: an ablation compares means over blocks and has no winning run; train the configuration "
+            f"{folder.place}: an ablation compares means over blocks and has no winning run; train the configuration "
             "you want with guidedmix train, and register that"
         )
     record = best(load_trials(folder), objectives_of(request)[0])
     if record is None:
-        raise ConfigError(f"{folder.path}: no trial is complete, so there is nothing to register")
+        raise ConfigError(f"{folder.place}: no trial is complete, so there is nothing to register")
     return record
 
 
@@ -43,15 +43,15 @@ def register(folder: StudyFolder, name: str) -> str:
     checkpoint = trial.checkpoint / "best.pt"
     refresh(checkpoint, without=())
     if not checkpoint.exists():
-        raise ConfigError(f"{checkpoint}: no such checkpoint; run the study again to make it anew")
+        raise ConfigError(f"{shown(checkpoint)}: no such checkpoint; run the study again to make it anew")
     if not known.exists() or not trial.mlflow.exists():
-        raise ConfigError(f"{folder.path}: not tracked by MLflow; run the study again with tracking.mlflow set")
+        raise ConfigError(f"{folder.place}: not tracked by MLflow; run the study again with tracking.mlflow set")
     uri, run = read_json(known)["uri"], read_json(trial.mlflow)["run_id"]
     try:
         client = connect(located(uri, folder))
         place = str(client.get_run(run).info.artifact_uri)
         if "{study}" in uri and not place.startswith(folder.mlflow_artifacts.resolve().as_uri()):
-            raise ConfigError(f"{folder.path}: was moved since MLflow saw it; run the study again, which tells MLflow")
+            raise ConfigError(f"{folder.place}: was moved since MLflow saw it; run the study again, which tells MLflow")
         return _version(client, name, run, f"{place}/checkpoint", checkpoint, _facts(folder, record))
     except ConfigError:
         raise

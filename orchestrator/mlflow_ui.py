@@ -67,7 +67,7 @@ def _store(folder: StudyFolder) -> tuple[str, str]:
     known = read_json(file) if file.exists() else {}
     if "experiment_id" not in known:
         folder.request()
-        raise ConfigError(f"{folder.path}: not tracked by MLflow; run the study again with tracking.mlflow set")
+        raise ConfigError(f"{folder.place}: not tracked by MLflow; run the study again with tracking.mlflow set")
     uri = located(known["uri"], folder)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise ConfigError(f"{uri}: no such database; running the study again makes it anew")

@@ -19,7 +19,7 @@ from orchestrator.console import short, title
 from orchestrator.folder import StudyFolder, now, plain
 from orchestrator.listeners import Listener
 from orchestrator.resources import Notify
-from orchestrator.results import TrialRecord, best, load_trials, objectives
+from orchestrator.results import TrialRecord, best, load_trials
 from orchestrator.study import Study
 from orchestrator.units import show
 
@@ -43,9 +43,10 @@ class Notifier(Listener):
         self._notify, self._folder = notify, folder
         self._calls = ThreadPoolExecutor(1, thread_name_prefix="notify")
         self._failures = 0
+        self._has_begun = False
 
     def study_started(self, study: Study, folder: StudyFolder) -> None:
-        self._goal = objectives(folder)[0]
+        self._goal, self._has_begun = study.objectives[0], True
         self._tell("study_started", "started", {})
 
     def trial_ended(self, record: TrialRecord) -> None:
@@ -59,8 +60,9 @@ class Notifier(Listener):
             self._tell("trial_failed", message, facts)
 
     def study_ended(self) -> None:
-        """All that happened has been told when this returns, if the command did not fail."""
-        if "study_ended" in self._notify.on:
+        """All that happened has been told when this returns, if the command did not fail. Of a study that another
+        listener has refused nothing has."""
+        if self._has_begun and "study_ended" in self._notify.on:
             self._tell("study_ended", *self._end())
         self._calls.shutdown()
 

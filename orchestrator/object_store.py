@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -44,47 +45,36 @@ class Copy:
         """Of each file that is as the store has it: when it was changed here, and its size."""
         self.versions: dict[str, Any] = {}
         """The store's, of each of them that another process has published."""
+        self._turn = threading.RLock()
+        """MLflow's thread publishes, too; a signal may, inside of either call."""
 
     def publish(self, path: Path) -> None:
         """What lies at the path is in the store when this returns; what is gone there is gone in the store."""
         key = self.key(path)
-        found = {self.key(file): file for file in _own_files(path)}
-        for name, file in found.items():
-            if self.equal.get(name) != (stamp := _stamp(file)):
-                self._put(name, file)
-                self.equal[name] = stamp
-                self.versions.pop(name, None)
-        for name in [name for name in self.equal if _is_in(name, key) and name not in found]:
-            self.ask(lambda name=name: self.files.rm(self.object(name), recursive=_grows(name)))
-            self._forget(name)
+        with self._turn:
+            found = {self.key(file): file for file in _own_files(path)}
+            for name, file in found.items():
+                if self.equal.get(name) != (stamp := _stamp(file)):
+                    self._put(name, file)
+                    self.equal[name] = stamp
+                    self.versions.pop(name, None)
+            for name in self._known(key):
+                if name not in found:
+                    self.ask(lambda name=name: self.files.rm(self.object(name), recursive=_grows(name)))
+                    self._forget(name)
 
     def refresh(self, path: Path, without: Collection[str] = ()) -> None:
         """What others have published at the path lies here; folders of these names are left out."""
-        key = self.key(path)
-        while True:
-            found = self._listed(key, without)
-            is_own = self.equal.keys() - self.versions.keys()
-            new = [name for name, version in found.items() if self.versions.get(name) != version and name not in is_own]
-            try:
-                self._get(new)
-                break
-            except FileNotFoundError:  # deleted since it was listed
-                continue
-        for name in new:
-            self.equal[name], self.versions[name] = _stamp(self.path(name)), found[name]
-        known = [name for name in self.versions if _is_in(name, key) and not _is_left_out(name, without)]
-        for name in known:
-            if name not in found:
-                self.path(name).unlink(missing_ok=True)
-                self._forget(name)
+        with self._turn:
+            self._refresh(self.key(path), without)
 
     def drop(self, path: Path) -> None:
         """What is in the store as it is here goes here alone."""
-        self.publish(path)
-        key = self.key(path)
-        for name in [name for name in self.equal if _is_in(name, key)]:
-            self.path(name).unlink(missing_ok=True)
-            self._forget(name)
+        with self._turn:
+            self.publish(path)
+            for name in self._known(self.key(path)):
+                self.path(name).unlink(missing_ok=True)
+                self._forget(name)
 
     def is_there(self, path: Path) -> bool:
         """Of a small file: it is read, which is one request where a look for it may be three."""
@@ -130,7 +120,28 @@ class Copy:
         return self.root / key
 
     def object(self, key: str) -> str:
-        return f"{self.base}/{key}"
+        return self.base if key == "." else f"{self.base}/{key}"
+
+    def _known(self, key: str) -> list[str]:
+        """What is here as the store has it. Asked of a list of them: a signal may add some meanwhile."""
+        return [name for name in [*self.equal] if _is_in(name, key)]
+
+    def _refresh(self, key: str, without: Collection[str]) -> None:
+        while True:
+            found = self._listed(key, without)
+            is_own = self.equal.keys() - self.versions.keys()
+            new = [name for name, version in found.items() if self.versions.get(name) != version and name not in is_own]
+            try:
+                self._get(new)
+                break
+            except FileNotFoundError:  # deleted since it was listed
+                continue
+        for name in new:
+            self.equal[name], self.versions[name] = _stamp(self.path(name)), found[name]
+        for name in self._known(key):
+            if name in self.versions and name not in found and not _is_left_out(name, without):
+                self.path(name).unlink(missing_ok=True)
+                self._forget(name)
 
     def _put(self, key: str, file: Path) -> None:
         if _grows(key):
@@ -186,7 +197,9 @@ class Copy:
             pieces = self.ask(lambda key=key: self.files.cat(self.files.find(self.object(key))))
             self.path(key).parent.mkdir(parents=True, exist_ok=True)
             whole = b"".join(pieces[name] for name in sorted(pieces))
-            self.path(key).write_bytes(whole[: whole.rfind(b"\n") + 1])  # who put it may have died between two parts
+            part = self.path(f"{key}.part")
+            part.write_bytes(whole[: whole.rfind(b"\n") + 1])  # who put it may have died between two parts
+            os.replace(part, self.path(key))
 
 
 def _file_system(uri: str) -> tuple[Any, str]:

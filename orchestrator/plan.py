@@ -20,6 +20,7 @@ from orchestrator.planned_runs import planned_runs, studies_beside
 from orchestrator.resources import Budget, Scaling
 from orchestrator.stage_groups import StageGroup
 from orchestrator.stage_tree import StageStore
+from orchestrator.storage import HEAVY, refresh
 from orchestrator.study import Study
 from orchestrator.workload import CellPlan, Workload, total
 
@@ -105,6 +106,7 @@ def plan_study(
     study: Study, base: Tree, folder: StudyFolder, needed: Needed, machine: Machine, cluster: Cluster, sd: float | None
 ) -> Plan:
     """From what lies in the folder and beside it. `sd` stands for what was measured of the objective's noise."""
+    refresh(folder.path.parent, without=(*HEAVY, "panels", "report"))  # what studies beside have finished counts, too
     own = [folder] if folder.study_yaml.exists() else []
     beside = studies_beside(folder)
     runs = planned_runs(study, base, folder)

@@ -153,4 +153,4 @@ def _value(run: TrialRecord, metric: str) -> float | None:
 def _check_metric(folder: StudyFolder, records: Sequence[TrialRecord], metric: str) -> None:
     known = {name for record in records if record.state == "complete" for name in record.metrics}
     if known and metric not in known:
-        raise ConfigError(f"{folder.path}: no run has the metric {metric!r}; {nearest(metric, known)}")
+        raise ConfigError(f"{folder.place}: no run has the metric {metric!r}; {nearest(metric, known)}")

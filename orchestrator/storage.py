@@ -11,6 +11,7 @@ Of a path that is in no copy both do nothing: a folder that all nodes see needs 
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
 import tempfile
@@ -110,9 +111,17 @@ def is_there(path: Path) -> bool:
 
 def size_of(path: Path) -> int:
     """Bytes in a folder, where it is kept."""
-    if (copy := copy_of(path)) is not None:
-        return copy.size(path)
-    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+    return bytes_in(path) if (copy := copy_of(path)) is None else copy.size(path)
+
+
+def bytes_in(folder: Path) -> int:
+    """What lies there on this machine; what vanishes meanwhile counts nothing."""
+    found = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                found += (Path(place) / name).stat().st_size
+    return found
 
 
 def ask_for(path: Path) -> None:

@@ -49,8 +49,8 @@ def stored_curves(folder: StudyFolder) -> StoredCurves:
     if len(kept) < MIN_RUNS:
         counted = "1 is" if len(kept) == 1 else f"{len(kept)} are"
         raise ConfigError(
-            f"{folder.path}: ranks can be compared from {MIN_RUNS} complete {unit.split()[0]}s on, {counted} complete; "
-            "let the study come to its end, or give it more"
+            f"{folder.place}: ranks can be compared from {MIN_RUNS} complete {unit.split()[0]}s on, {counted} "
+            "complete; let the study come to its end, or give it more"
         )
     return StoredCurves(kept, unit, goal, stopped, left_out)
 

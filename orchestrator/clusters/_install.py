@@ -10,9 +10,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from orchestrator.object_store import EXTRAS
+
 PYTHON = "3.11"
 """What constraints.txt was made for."""
 UV = "0.13.8"
+CLIENTS = {"s3": "s3fs", "gcs": "gcsfs"}
+"""By extra of this project."""
 HOME = "~/guidedmix"
 VENV = f"{HOME}/venv"
 PINNED = re.compile(r"[\w.-]+(\[[\w,-]+\])? *(==[\w.+!-]+|@ *git\+\S+@[0-9a-f]{7,40})")
@@ -46,8 +50,8 @@ def needed_files(package: str, constraints: str) -> dict[str, str]:
 
 def clients(storage: str | None) -> list[str]:
     """What a node needs to reach an object store; its version follows from the pins."""
-    protocol = (storage or "").partition("://")[0]
-    return [library for known, library in (("s3", "s3fs"), ("gs", "gcsfs")) if protocol == known]
+    extra = EXTRAS.get((storage or "").partition("://")[0])
+    return [CLIENTS[extra]] if extra else []
 
 
 def install_commands(package: str, constraints: str, storage: str | None) -> list[str]:

@@ -65,10 +65,9 @@ class Launcher(Elastic, ABC):
 
     @model_validator(mode="after")
     def _storage_outlives_the_cluster(self) -> Launcher:
-        is_folder = self.storage.startswith("/")
-        if self.nfs is None and is_folder:
+        if self.nfs is None and self.storage.startswith(("/", "~/")):
             raise ValueError(f"storage={self.storage}: a folder of each node ends with it; give a URI, or `nfs`")
-        if self.nfs is not None and not is_folder:
+        if self.nfs is not None and not self.storage.startswith("/"):
             raise ValueError(f"nfs={self.nfs}: it is mounted as `storage`, so storage={self.storage} must begin with /")
         return self
 

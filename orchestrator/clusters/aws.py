@@ -31,7 +31,7 @@ class Aws(Launcher):
     @model_validator(mode="after")
     def _workers_may_write_to_s3(self) -> Aws:
         may = self.instance_profile is not None or "AWS_ACCESS_KEY_ID" in self.secrets
-        if self.storage.startswith("s3://") and not may:
+        if self.storage.startswith(("s3://", "s3a://")) and not may:
             raise ValueError(
                 f"storage={self.storage}: workers have no role by default, so they can't write there; give "
                 "instance_profile, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in secrets"

@@ -83,9 +83,13 @@ class Kuberay(Elastic):
     constraints: str = Field("constraints.txt", description="the versions of all that it needs: a file here")
 
     @model_validator(mode="after")
-    def _mount_is_no_system_folder(self) -> Kuberay:
+    def _storage_outlives_a_pod_and_hides_nothing(self) -> Kuberay:
         if self.storage.startswith("/") and len(PurePosixPath(self.storage).parts) < 3:
             raise ValueError(f"storage={self.storage}: it would hide the image's own; expected such as /mnt/studies")
+        if self.storage.startswith("~/"):
+            raise ValueError(
+                f"storage={self.storage}: a pod's home ends with it; expected such as /mnt/studies, or a URI"
+            )
         return self
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from orchestrator.commands import console
+from orchestrator.commands import Studied, console
 
 if TYPE_CHECKING:
     from orchestrator.doctor import Finding
@@ -18,7 +18,7 @@ STYLES = {"blocks": "bold red", "wrong": "red", "untidy": "yellow", "note": "dim
 
 
 def doctor(
-    study: Annotated[str, typer.Argument(help="A study's folder, or its URI.")],
+    study: Studied,
     fix: Annotated[
         bool, typer.Option("--fix", help="Mend what can be mended. Nobody may be running the study.")
     ] = False,

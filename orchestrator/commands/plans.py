@@ -102,7 +102,6 @@ def _study(file: str, changes: list[str], study: str | None, seeds: str | None) 
     from orchestrator.ablation import AblationStudy
     from orchestrator.checking import study_model
     from orchestrator.folder import StudyFolder
-    from orchestrator.storage import HEAVY, refresh
     from orchestrator.study import load_study
 
     model = study_model(file)
@@ -112,9 +111,7 @@ def _study(file: str, changes: list[str], study: str | None, seeds: str | None) 
             raise ConfigError(f"--seeds {seeds}: a search has no blocks; give search.trials=N")
         request = request.with_more_blocks(more_blocks(seeds))
     name = default_name("ablate" if model is AblationStudy else "tune", file)
-    folder = StudyFolder(study or f"studies/{name}")
-    refresh(folder.path.parent, without=(*HEAVY, "panels", "report"))  # what studies beside have finished counts, too
-    return request, base, folder
+    return request, base, StudyFolder(study or f"studies/{name}")
 
 
 def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:

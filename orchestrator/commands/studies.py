@@ -221,9 +221,9 @@ def _reported(folder: StudyFolder, windows: list[MlflowWindow]) -> Iterator[None
         if not is_disk_full(error):
             raise
         said = (
-            f"{error.filename or folder.path}: {error.strerror}. Nothing half-written counts: make room, and the same"
+            f"{error.filename or folder.place}: {error.strerror}. Nothing half-written counts: make room, and the same"
         )
-        errors.print(Text(f"{said} command goes on with {folder.path}.", style="red"), soft_wrap=True)
+        errors.print(Text(f"{said} command goes on with {folder.place}.", style="red"), soft_wrap=True)
         raise typer.Exit(1) from None
     for window in windows:
         window.catch_up()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,15 +95,6 @@ def read_whole_lines(path: Path) -> Lines:
         else:
             damaged.append(number)
     return Lines(records, damaged, bool(rest))
-
-
-def size(path: Path) -> int:
-    """Bytes of a file, or of all in a folder; what vanishes meanwhile counts nothing."""
-    found = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        with suppress(FileNotFoundError):
-            found += file.stat().st_size if file.is_file() else 0
-    return found
 
 
 def leftovers(folder: Path) -> Iterator[Path]:

@@ -16,9 +16,9 @@ from orchestrator.doctor.finding import (
     leftovers,
     megabytes,
     read_whole_lines,
-    size,
 )
 from orchestrator.folder import StudyFolder, is_run
+from orchestrator.storage import bytes_in
 
 NOT_OF_STAGES = ("checkpoint", "attempts", "panels", "counts.npz", "metrics.jsonl", "config.yaml")
 """What runs of the studies beside have, and nothing of it says which stages they met."""
@@ -41,7 +41,7 @@ def stages(folder: StudyFolder) -> Iterator[Finding]:
             yield Finding(
                 "note",
                 path,
-                f"{megabytes(size(path))}, and no run of the studies beside has it",
+                f"{megabytes(bytes_in(path))}, and no run of the studies beside has it",
                 "it stays; remove it if no study that you will go on with needs it",
             )
 

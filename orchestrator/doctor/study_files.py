@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from guidedmix_core import ConfigError
 from orchestrator.costs import PROBES
-from orchestrator.doctor.finding import Finding, aside, json_problem, leftovers, megabytes, size
+from orchestrator.doctor.finding import Finding, aside, json_problem, leftovers, megabytes
 from orchestrator.folder import StudyFolder
+from orchestrator.storage import bytes_in, shown
 from orchestrator.summary import Summary, write_summary
 
 
@@ -20,7 +21,7 @@ def request(folder: StudyFolder) -> Iterator[Finding]:
     except ConfigError as error:
         if not folder.study_yaml.exists():
             raise
-        problem = str(error).removeprefix(f"{folder.study_yaml}: ").partition("\n")[0]
+        problem = str(error).removeprefix(f"{shown(folder.study_yaml)}: ").partition("\n")[0]
     if problem is not None:
         cure = "restore it from a copy, such as MLflow's; or move it away: the study's own command writes it again"
         yield Finding("blocks", folder.study_yaml, problem, cure)
@@ -41,7 +42,7 @@ def files(folder: StudyFolder) -> Iterator[Finding]:
             "untidy", path, "half a file, of a process that was killed while it wrote", "removed", path.unlink
         )
     if (scratch := folder.path / ".ray").exists():
-        problem = f"what Ray needs while a study runs, {megabytes(size(scratch))}"
+        problem = f"what Ray needs while a study runs, {megabytes(bytes_in(scratch))}"
         yield Finding("untidy", scratch, problem, "removed", lambda: shutil.rmtree(scratch))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import yaml
 
 from guidedmix_core import Checkpoints, ConfigError, RunConfig, Tree, build, dump, fingerprint, override
 from orchestrator import attempts, halving
-from orchestrator.doctor.finding import Finding, archive_problem, aside, json_problem, leftovers, read_whole_lines
+from orchestrator.doctor.finding import (
+    Finding,
+    Lines,
+    archive_problem,
+    aside,
+    json_problem,
+    leftovers,
+    read_whole_lines,
+)
 from orchestrator.folder import (
     YAML_LOADER,
     StudyFolder,
@@ -50,6 +59,10 @@ class _Check:
         self, folder: StudyFolder, trial: TrialFolder, asked: Mapping[str, Any] | None, request: Mapping[str, Any]
     ) -> None:
         self.folder, self.trial, self.asked, self.request = folder, trial, asked, request
+
+    @cached_property
+    def curve(self) -> Lines:
+        return read_whole_lines(self.trial.metrics)
 
     def findings(self) -> Iterator[Finding]:
         """Of a folder with the wrong name nothing more is said, and of a run that can't be read only that."""
@@ -142,7 +155,7 @@ class _Check:
             cure = "the run begins anew in whole micro-batches; what it has made is kept in `attempts/`"
             repair = aside(self.folder, trial.halving) if trial.result.exists() else self._begin_anew(trial.halving)
             yield Finding("blocks", trial.halving, problem, cure, repair)
-        lines = read_whole_lines(trial.metrics)
+        lines = self.curve
         if lines.damaged:
             problem = f"not readable as JSON: line {', '.join(map(str, lines.damaged))} of {len(lines.records)} others"
             cure = "set aside, and written again without: these evaluations are lost"
@@ -150,7 +163,7 @@ class _Check:
 
     def _curve(self) -> Iterator[Finding]:
         """Steps follow each other. A torn line of a run that goes on is written again from the checkpoint."""
-        lines = read_whole_lines(self.trial.metrics)
+        lines = self.curve
         steps = [row["step"] for row in lines.records]
         by_step = {row["step"]: row for row in lines.records}
         if steps != sorted(by_step):
@@ -164,7 +177,7 @@ class _Check:
 
     def _end(self) -> Iterator[Finding]:
         trial = self.trial
-        end, rows = read_json(trial.result), read_whole_lines(trial.metrics).records
+        end, rows = read_json(trial.result), self.curve.records
         again = "set aside: the next start goes on with the run, and judges it again"
         if (problem := _unlike_an_end(end, self.request["objectives"][0]["metric"])) is not None:
             yield Finding("blocks", trial.result, problem, again, aside(self.folder, trial.result))
@@ -193,7 +206,7 @@ class _Check:
     def _middle(self, names: Mapping[str, Any]) -> Iterator[Finding]:
         """Of a run without an end: whether it can be gone on with."""
         trial = self.trial
-        checkpoints, rows = Checkpoints(trial.checkpoint), read_whole_lines(trial.metrics).records
+        checkpoints, rows = Checkpoints(trial.checkpoint), self.curve.records
         problem, step = None, 0
         if (config := self._asked_config(names["params"])) is not None:
             try:

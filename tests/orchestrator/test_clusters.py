@@ -41,6 +41,8 @@ def test_every_kind_is_shipped() -> None:
         ("kind: gcp\nimage: x\nstorage: gs://b", "mine.yaml: project: required, and not given"),
         ("kind: aws\nimage: x\nstorage: /studies", "mine.yaml: storage=/studies: a folder of each node ends with it"),
         ("kind: aws\nimage: x\nstorage: s3://b", "mine.yaml: storage=s3://b: workers have no role by default"),
+        ("kind: aws\nimage: x\nstorage: ~/studies", "mine.yaml: storage=~/studies: a folder of each node ends with it"),
+        ("kind: kuberay\nimage: i\nstorage: ~/studies", "mine.yaml: storage=~/studies: a pod's home ends with it"),
         ("kind: aws\nimage: x\nstorage: s3://b\nnfs: h:/e", "mine.yaml: nfs=h:/e: it is mounted as `storage`"),
         ("kind: skypilot\nstorage: s3://b\npackage: guidedmix", "package=guidedmix: expected a wheel's path, NAME=="),
         ("kind: ray_job\nstorage: studies", "mine.yaml:2: storage: 'studies': expected a folder from / or ~/ on"),

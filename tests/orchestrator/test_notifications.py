@@ -20,7 +20,7 @@ from orchestrator.notifications import notifier
 from orchestrator.provenance import environment
 from orchestrator.resources import Notify
 from orchestrator.results import TrialRecord
-from orchestrator.study import SearchStudy, identity
+from orchestrator.study import SearchStudy, Study, identity
 from tests.runs import small_tree
 
 EVENTS = ["study_started", "trial_ended", "trial_failed", "study_ended"]
@@ -65,6 +65,19 @@ def test_a_message_for_people_is_in_the_environment(tmp_path: Path) -> None:
     failed, ended = heard.read_text().splitlines()
     assert failed.startswith("trial_failed: mine: trial 1 failed: diverged: ")
     assert ended.startswith("study_ended: mine: complete: 1 complete, 1 failed, best trial 0: ")
+
+
+class Refuses(Listener):
+    def study_started(self, study: Study, folder: StudyFolder) -> None:
+        raise ConfigError("no server answers")
+
+
+def test_a_study_that_another_listener_refuses_ends_with_its_word_and_nobody_is_told(tmp_path: Path) -> None:
+    heard, folder = tmp_path / "heard", StudyFolder(tmp_path / "mine")
+    study = search(command=f"cat > {heard}", on=EVENTS)
+    with pytest.raises(ConfigError, match="no server answers"):
+        run(study, small_tree(), folder, [Refuses(), *notifier(study.notify, folder)], "cpu")
+    assert not heard.exists()
 
 
 class Interrupts(Listener):

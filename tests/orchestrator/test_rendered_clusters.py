@@ -261,7 +261,15 @@ def test_a_task_of_skypilot_asks_for_secrets_by_name() -> None:
     }
 
 
-@pytest.mark.parametrize(("storage", "library"), [("s3://bucket/studies", "s3fs"), ("gs://bucket/studies", "gcsfs")])
+@pytest.mark.parametrize(
+    ("storage", "library"),
+    [
+        ("s3://bucket/studies", "s3fs"),
+        ("s3a://bucket/studies", "s3fs"),
+        ("gs://bucket/studies", "gcsfs"),
+        ("gcs://bucket/studies", "gcsfs"),
+    ],
+)
 def test_nodes_get_what_reaches_the_store(storage: str, library: str) -> None:
     for name, file in (("aws", "aws.yaml"), ("skypilot", "skypilot.yaml"), ("kuberay", "Dockerfile")):
         text = filled_cluster(name, [*CLUSTERS[name], f"storage={storage}"]).render(COMMAND)[file]

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 
-from guidedmix_core import ConfigError, Tree, build
+from guidedmix_core import ConfigError, Tree, build, fingerprint
 from orchestrator import lease, object_store, storage
+from orchestrator.clusters import Machine, read_cluster
 from orchestrator.commands import study_folder
+from orchestrator.costs import PROBES, probed_rates
 from orchestrator.executors.inline import run
 from orchestrator.folder import StudyFolder, append_line, read_json, read_lines, write_json
 from orchestrator.listeners import Listener
 from orchestrator.object_store import PART, Copy
+from orchestrator.plan import needed_by, plan_study
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.status import UNREAD, Watch
 from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
@@ -115,6 +118,15 @@ def test_what_killed_processes_left_on_the_disk_goes_and_what_living_ones_have_s
     another_process()
     again = StudyFolder(f"{studies}/mine").path.parent
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([mine.name, again.name])
+
+
+def test_what_vanishes_while_a_folder_is_weighed_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("123")
+    found = [(str(tmp_path), [], [".a.json.x.part", "a.json"])]  # the first is gone since
+    monkeypatch.setattr(storage.os, "walk", lambda folder: found)
+    assert storage.size_of(tmp_path) == 3
 
 
 def test_a_checkpoint_is_fetched_by_its_uri(studies: str) -> None:
@@ -253,6 +265,79 @@ def test_a_study_whose_holder_died_is_taken_over_and_the_dead_one_may_not_write(
     holder.__exit__(None, None, None)
 
 
+def test_who_took_over_during_an_outage_is_not_written_over(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    folder = StudyFolder(f"{studies}/mine")
+    copy = open_copy_of(folder)
+    other = b'{"token": "another", "pid": 7, "host": "elsewhere"}'
+    put, broken = copy.files.pipe_file, threading.Event()
+
+    def break_once(name: str, content: bytes, **options: Any) -> None:
+        if not broken.is_set() and b'"beats": 2' in content:
+            broken.set()
+            put(name, other)
+            raise ConnectionError("away")
+        put(name, content, **options)
+
+    monkeypatch.setattr(copy.files, "pipe_file", break_once)
+    with folder.running():
+        assert broken.wait(30)
+        assert folder._lease is not None
+        folder._lease._thread.join(30)
+        with pytest.raises(ConfigError, match="was taken over by process 7 on elsewhere"):
+            folder.append({"event": "asked"})
+    assert copy.files.cat_file(copy.object("mine/.lease")) == other
+
+
+def test_who_can_not_keep_the_lease_writes_nothing_more(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.1)
+    folder = StudyFolder(f"{studies}/mine")
+    copy = open_copy_of(folder)
+    with folder.running():
+        assert folder._lease is not None
+        with monkeypatch.context() as context:
+            context.setattr(copy.files, "cat_file", fail_for_good)
+            folder._lease._thread.join(30)
+        with pytest.raises(ConfigError, match="its lease can't be kept: the key has expired; this process stops"):
+            folder.append({"event": "asked"})
+
+
+def fail_for_good(*_: Any) -> None:
+    raise PermissionError("the key has expired")
+
+
+def test_what_one_thread_is_putting_is_no_news_for_another(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_json(folder.path / "a.json", 1)
+    copy = open_copy_of(folder)
+    put, is_put, may_return = copy.files.put_file, threading.Event(), threading.Event()
+
+    def put_slowly(*names: str) -> None:
+        put(*names)
+        is_put.set()
+        may_return.wait(30)
+
+    monkeypatch.setattr(copy.files, "put_file", put_slowly)
+    fetched: list[str] = []
+    monkeypatch.setattr(copy, "_get", fetched.extend)
+    writer = threading.Thread(target=write_json, args=(folder.path / "mlflow.json", 2))
+    writer.start()
+    assert is_put.wait(30)
+    reader = threading.Thread(target=refresh, args=(folder.path,))
+    reader.start()
+    reader.join(1)
+    may_return.set()
+    writer.join()
+    reader.join()
+    assert fetched == []
+
+
+def open_copy_of(folder: StudyFolder) -> Copy:
+    copy = storage.copy_of(folder.path)
+    assert copy is not None
+    return copy
+
+
 def test_who_looks_sees_whether_somebody_runs_it(studies: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.1)
     monkeypatch.setattr(lease, "WATCH", 2.0)
@@ -260,8 +345,7 @@ def test_who_looks_sees_whether_somebody_runs_it(studies: str, monkeypatch: pyte
     assert not folder.is_running()
     with folder.running():
         assert StudyFolder(f"{studies}/mine").is_running()
-    copy = storage.copy_of(folder.path)
-    assert copy is not None
+    copy = open_copy_of(folder)
     copy.files.pipe_file(copy.object("mine/.lease"), b'{"token": "of a process that died"}')
     assert not folder.is_running()
 
@@ -302,6 +386,32 @@ def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -
     assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
     states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
     assert sorted(states) == ["reused", "trained"]
+
+
+def test_what_a_study_beside_has_finished_is_taken_over_from_the_store(studies: str) -> None:
+    changes = {"references": {"usual": {}}, "parameters": {"train.steps": {"choice": [6, 8]}}}
+    search, base = build(Tree({**SEARCH, **changes}, {}), SearchStudy), small_tree()
+    run(search, base, StudyFolder(f"{studies}/first"))
+    another_process()
+    second = StudyFolder(f"{studies}/second")
+    run(search, base, second)
+    made_by = {record.role: record.reused_from for record in load_trials(second)}
+    assert made_by == {"reference": "first", "trial": None}
+    assert second.trial(fingerprint(build(base))).checkpoint.joinpath("best.pt").exists()
+
+
+def test_what_is_left_and_what_was_measured_are_read_from_the_store(studies: str) -> None:
+    search, base = build(Tree(SEARCH, {}), SearchStudy), small_tree()
+    first = StudyFolder(f"{studies}/mine")
+    run(search, base, first)
+    row = {"step_seconds": 1.0, "evaluation_seconds": 1.0, "peak_bytes": 10, "device_bytes": 100}
+    write_json(first.path.parent / PROBES, {"NVIDIA A": {"a kind of run": row}})
+    another_process()
+    second = StudyFolder(f"{studies}/mine")
+    assert list(probed_rates(second, device=None)) == ["a kind of run"]
+    needed, here = needed_by(search.scaling, "cpu"), Machine.here()
+    plan = plan_study(search, base, second, needed, here, read_cluster("local"), None)
+    assert (plan.states["complete"], plan.unmeasured) == (2, {})
 
 
 class Outage(Listener):
