@@ -109,9 +109,12 @@ class Jobs:
 
     def wait(self, job: Job) -> Job:
         """Until it is over."""
-        while not job.is_over:
-            time.sleep(0.5)
-            job = _job(self._client.get_job_info(job.id))
+        try:
+            while not job.is_over:
+                time.sleep(0.5)
+                job = _job(self._client.get_job_info(job.id))
+        except OSError:  # Ray's ConnectionError, and what requests raises
+            raise self._broken(job) from None
         return job
 
     def log(self, job: Job) -> str:
@@ -128,7 +131,10 @@ class Jobs:
             async for chunk in self._client.tail_job_logs(job.id):
                 yield chunk
         except (RuntimeError, aiohttp.ClientError):
-            raise ConfigError(f"{self.address}: the connection broke; {job.id} goes on, follow it again") from None
+            raise self._broken(job) from None
+
+    def _broken(self, job: Job) -> ConfigError:
+        return ConfigError(f"{self.address}: the connection broke; {job.id} goes on, follow it again")
 
     def stop(self, job: Job) -> None:
         """Ask it to leave: SIGTERM."""

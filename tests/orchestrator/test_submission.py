@@ -8,8 +8,10 @@ import shlex
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import requests
 import yaml
 from ray._private.runtime_env.packaging import create_package
 
@@ -252,6 +254,15 @@ def test_a_cluster_with_another_ray_or_python_is_refused() -> None:
 def test_a_dashboard_that_does_not_answer_is_told_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"http://127.0.0.1:9: no Ray dashboard answers; .*ssh -L"):
         Jobs(RayJob(dashboard="http://127.0.0.1:9", auth="none"), "mine")
+
+
+def test_a_connection_that_breaks_while_a_job_is_waited_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    cluster = object.__new__(Jobs)
+    cluster.address = "http://127.0.0.1:9"
+    cluster._client = SimpleNamespace(get_job_info=lambda job: requests.get(cluster.address, timeout=10))
+    with pytest.raises(ConfigError, match="http://127.0.0.1:9: the connection broke; a-1 goes on, follow it again"):
+        cluster.wait(job("a-1", "RUNNING", ""))
 
 
 def test_one_study_has_one_job_and_another_command_on_it_is_refused() -> None:
