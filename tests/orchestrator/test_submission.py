@@ -261,7 +261,7 @@ def test_a_connection_that_breaks_while_a_job_is_waited_for_is_told(monkeypatch:
     cluster = object.__new__(Jobs)
     cluster.address = "http://127.0.0.1:9"
     cluster._client = SimpleNamespace(get_job_info=lambda job: requests.get(cluster.address, timeout=10))
-    with pytest.raises(ConfigError, match="http://127.0.0.1:9: the connection broke; a-1 goes on, follow it again"):
+    with pytest.raises(ConfigError, match=r"http://127.0.0.1:9: the connection broke; a-1 goes on, follow it again"):
         cluster.wait(job("a-1", "RUNNING", ""))
 
 
