@@ -74,22 +74,11 @@ def image_gaps(folder: StudyFolder, comparison: Comparison, cells: Iterable[Cell
     return found
 
 
-def resampled_gaps(
-    arms: Sequence[tuple[Int64[np.ndarray, "N K 3"], Int64[np.ndarray, "N K 3"]]],
-    resamples: int,
-    coverage: float,
-    seed: int = 0,
-) -> ImageGaps:
-    """Of the counts of cell and reference in each block, over the same N images in the same order.
+def resampled_iou(counts: Int64[np.ndarray, "N K 3"], resamples: int, seed: int = 0) -> Float64[np.ndarray, "R K"]:
+    """IoU of each class; in the first row of the images as they are. NaN where a class is absent.
 
-    Each resample draws N images with replacement, once for both cells and all blocks.
+    Each resample draws N images with replacement, the same ones for all runs on so many images.
     """
-    found = [(resampled_iou(own, resamples, seed), resampled_iou(other, resamples, seed)) for own, other in arms]
-    return _gaps(found, len(arms[0][0]), coverage)
-
-
-def resampled_iou(counts: Int64[np.ndarray, "N K 3"], resamples: int, seed: int) -> Float64[np.ndarray, "R K"]:
-    """IoU of each class; in the first row of the images as they are. NaN where a class is absent."""
     images, classes, _ = counts.shape
     hit, miss = counts[..., 0], counts.sum(2)
     sums = _draws(images, resamples, seed) @ np.concatenate([hit, miss], axis=1).astype(np.float64)
@@ -104,7 +93,8 @@ def _draws(images: int, resamples: int, seed: int) -> np.ndarray:
     return np.concatenate([np.ones((1, images)), drawn])
 
 
-def _gaps(arms: Sequence[tuple[np.ndarray, np.ndarray]], images: int, coverage: float) -> ImageGaps:
+def gaps_of(arms: Sequence[tuple[np.ndarray, np.ndarray]], images: int, coverage: float) -> ImageGaps:
+    """Of the resampled IoU of cell and reference in each block, over the same images in the same order."""
     mious = np.mean([_mean(own) - _mean(other) for own, other in arms], axis=0)
     classes = np.mean([own - other for own, other in arms], axis=0)
     miou = _gap(mious, coverage)
@@ -135,7 +125,7 @@ def _of_files(pairs: tuple[tuple[_File, _File], ...], resamples: int, coverage: 
             return None
         images |= {mine[0]: None, yours[0]: None}
         arms.append((mine[1], yours[1]))
-    return _gaps(arms, len(next(iter(images))), coverage) if len(images) == 1 else None
+    return gaps_of(arms, len(next(iter(images))), coverage) if len(images) == 1 else None
 
 
 def _file(folder: StudyFolder, run: TrialRecord) -> _File | None:
@@ -147,9 +137,9 @@ def _file(folder: StudyFolder, run: TrialRecord) -> _File | None:
     return str(path), found.st_mtime_ns, found.st_size
 
 
-def _read(file: _File, resamples: int, seed: int = 0) -> tuple[tuple[str, ...], np.ndarray] | None:
+def _read(file: _File, resamples: int) -> tuple[tuple[str, ...], np.ndarray] | None:
     found = read_counts(Path(file[0]))
-    return None if found is None else (found.ids, resampled_iou(found.counts, resamples, seed))
+    return None if found is None else (found.ids, resampled_iou(found.counts, resamples))
 
 
 _of_reference = lru_cache(maxsize=32)(_read)  # every cell needs it again; megabytes a run

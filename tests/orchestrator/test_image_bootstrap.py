@@ -12,13 +12,21 @@ from guidedmix_core.metrics import class_iou, mean_iou
 from orchestrator import image_bootstrap
 from orchestrator.comparison import Comparison, compare
 from orchestrator.folder import StudyFolder, read_json, write_json
-from orchestrator.image_bootstrap import image_gaps, resampled_gaps
+from orchestrator.image_bootstrap import ImageGaps, gaps_of, image_gaps, resampled_iou
 from orchestrator.report import write_page
 from orchestrator.results import CLASS, load_trials
 from orchestrator.summary import Summary, summarize
 from tests.orchestrator.ablation_folder import write_ablation
 
 IMAGES, CLASSES = 12, 4
+
+
+def resampled_gaps(
+    arms: list[tuple[np.ndarray, np.ndarray]], resamples: int, coverage: float, seed: int = 0
+) -> ImageGaps:
+    """Of the counts of cell and reference in each block."""
+    found = [(resampled_iou(own, resamples, seed), resampled_iou(other, resamples, seed)) for own, other in arms]
+    return gaps_of(found, len(arms[0][0]), coverage)
 
 
 def counts_of(seed: int, right: float, images: int = IMAGES) -> np.ndarray:
