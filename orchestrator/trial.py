@@ -219,6 +219,14 @@ def _note_data(config: RunConfig, folder: TrialFolder) -> None:
     write_json(folder.environment, {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped})
 
 
+def _note_step(folder: TrialFolder, step: int) -> None:
+    """From where the last of the restarts, if there was one, goes on."""
+    noted = read_json(folder.environment)
+    if noted["restarts"]:
+        noted["restarts"][-1]["step"] = step
+        write_json(folder.environment, noted)
+
+
 def _go_on_from_checkpoint(
     config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints, reporter: Reporting
 ) -> None:
@@ -227,6 +235,7 @@ def _go_on_from_checkpoint(
         state = checkpoints.load_last(config, torch.device("cpu"))
     except ConfigError as error:
         raise TrialFailed(str(error), reason="checkpoint") from error
+    _note_step(folder, 0 if state is None else state["step"])
     rows = read_lines(folder.metrics)
     if state is None:
         write_lines(folder.metrics, [])

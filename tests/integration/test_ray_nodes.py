@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 import ray
 import ray._raylet
-import torch
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -100,9 +98,8 @@ class NodeKiller(Listener):
 class SpotNotice(Listener):
     """After the first report one of two busy nodes is announced to go, and goes."""
 
-    def __init__(self, nodes: Nodes, place: str) -> None:
-        self.nodes, self.place = nodes, place
-        self.saved_at: list[int] = []
+    def __init__(self, nodes: Nodes) -> None:
+        self.nodes = nodes
         self.thread: threading.Thread | None = None
 
     def trial_reported(self, record: TrialRecord, metrics: Any) -> None:
@@ -116,8 +113,6 @@ class SpotNotice(Listener):
         reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
         assert client.drain_node(node.node_id, reason, "spot", int(1000 * (time.time() + 8)))[0]
         time.sleep(9)
-        found = [content for name, content in objects(self.place).items() if name.endswith("last.pt")]
-        self.saved_at = [torch.load(io.BytesIO(content), weights_only=True)["step"] for content in found]
         self.nodes.cluster.remove_node(node, allow_graceful=False)
 
 
@@ -174,12 +169,12 @@ def test_a_node_that_is_announced_to_go_costs_no_step_and_no_restart(nodes: Node
     folder = StudyFolder(f"{studies}/spot")
     every = 600
     base = {**LONG, "train.steps": 3 * every, "evaluate.every": every}
-    notice = SpotNotice(nodes, f"{studies}/spot")
+    notice = SpotNotice(nodes)
     ray_tune.run(study_of(failures={"restarts": 0}), small_tree(base), folder, [notice], "cpu")
     assert notice.thread is not None
     notice.thread.join()
     nodes.nodes.append(nodes.add())
     assert [record.state for record in load_trials(folder)] == ["complete", "complete"]
     assert [[row["step"] for row in run] for run in rows(folder).values()] == [[every, 2 * every, 3 * every]] * 2
-    assert sum(len(read_json(trial.environment)["restarts"]) for trial in folder.trials()) == 1
-    assert any(step % every for step in notice.saved_at), "nothing was saved between two reports"
+    (restart,) = [restart for trial in folder.trials() for restart in read_json(trial.environment)["restarts"]]
+    assert restart["step"] % every, "it went on from a report, not from where it was when it heard"
