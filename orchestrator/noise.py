@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
+
+from scipy.stats import chi2
 
 from orchestrator.folder import StudyFolder, read_json
 from orchestrator.power import detectable
@@ -45,7 +48,8 @@ def effect_of(noise: Noise, blocks: int, comparisons: int) -> Effect | None:
 def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) -> Noise | None:
     """Of the first study that has any: an ablation with this objective on this data set.
 
-    The variances of its cells' differences, the ceiling's left out, are averaged, weighted by their degrees of freedom.
+    The median of its cells' variances, the ceiling's left out, so that a cell that collapses in some blocks does not
+    stand for all. Each is divided by the median of a variance of so few values, which is below the true one.
     """
     for folder in folders:
         request = folder.request()
@@ -53,10 +57,10 @@ def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) 
         if not is_alike or _data_name(request) != data or not folder.summary.exists():
             continue
         spreads = list(_spreads(request, read_json(folder.summary)["trials"]))
-        if degrees := sum(n - 1 for n, _ in spreads):
-            variance = sum((n - 1) * sd**2 for n, sd in spreads) / degrees
-            cells = f"{len(spreads)} cell" + "s" * (len(spreads) > 1)
-            return Noise(math.sqrt(variance), f"measured in {folder.name}: {cells}, {degrees} degrees of freedom")
+        if spreads:
+            variance = median(sd**2 * (n - 1) / float(chi2.median(n - 1)) for n, sd in spreads)
+            cells = f"{len(spreads)} cells, the median" if len(spreads) > 1 else "1 cell"
+            return Noise(math.sqrt(variance), f"measured in {folder.name}: {cells}")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +361,7 @@ def test_one_block_shows_nothing(folder: StudyFolder) -> None:
     assert "one block has no spread" in facts(plan)["shows"]
 
 
-def test_the_noise_is_that_of_the_pairs_that_are_there(tmp_path: Path, folder: StudyFolder) -> None:
+def test_the_noise_is_that_of_the_middle_cell(tmp_path: Path, folder: StudyFolder) -> None:
     """mean_teacher - supervised: .041 .035 .034 .044; guidedmix: .004 -.011 .012 -.001; unstable: -.121 -.090."""
     path = write_ablation(tmp_path / "old")
     request = yaml.safe_load((path / "study.yaml").read_text())
@@ -368,16 +369,15 @@ def test_the_noise_is_that_of_the_pairs_that_are_there(tmp_path: Path, folder: S
     (path / "study.yaml").write_text(yaml.safe_dump(request))
     write_summary(StudyFolder(path))
     rows = {row["label"]: row["objective"] for row in json.loads((path / "summary.json").read_text())["trials"]}
-    total = degrees = 0.0
-    for cell, blocks in (("mean_teacher", range(4)), ("guidedmix", range(4)), ("unstable", (0, 2))):
-        gaps = [rows[f"{cell} · seed {block}"] - rows[f"supervised · seed {block}"] for block in blocks]
-        mean = sum(gaps) / len(gaps)
-        total += sum((gap - mean) ** 2 for gap in gaps)
-        degrees += len(gaps) - 1
-    effect = plan_of(folder).effect
+    spreads = {
+        cell: statistics.stdev(rows[f"{cell} · seed {block}"] - rows[f"supervised · seed {block}"] for block in blocks)
+        for cell, blocks in (("mean_teacher", range(4)), ("guidedmix", range(4)), ("unstable", (0, 2)))
+    }
+    assert spreads["mean_teacher"] < spreads["guidedmix"] < spreads["unstable"]
+    effect = plan_of(folder, study_of(blocks={"seed": [0, 1, 2]})).effect
     assert effect is not None
-    assert effect.noise.sd == pytest.approx(math.sqrt(total / degrees))
-    assert effect.noise.source == "measured in old: 3 cells, 7 degrees of freedom"
+    assert effect.noise.sd == pytest.approx(spreads["guidedmix"] * math.sqrt(3 / 2.3659739))  # chi-squared of 3
+    assert effect.noise.source == "measured in old: 3 cells, the median"
 
 
 def test_a_study_without_headroom_is_warned_of(folder: StudyFolder) -> None:
