@@ -13,7 +13,7 @@ from torch import Tensor
 from guidedmix_core import ConfigError, Report, Reporter, StageReport, TrialFailed
 from orchestrator.chains import note_stage
 from orchestrator.folder import TrialFolder, append_line, now
-from orchestrator.storage import home, is_there, publish, refresh
+from orchestrator.storage import LOOK_AFAR, home, is_there, publish, refresh
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog
 
@@ -23,7 +23,7 @@ Progress = Callable[[int, int, Mapping[str, Tensor]], None]
 
 Notice = Callable[[], bool]
 
-LOOK, LOOK_AFAR = 1.0, 5.0
+LOOK = 1.0
 """Seconds between two looks for the file `leave`: the folder may be on a server, or in an object store."""
 KEEP = 60.0
 """Seconds between two looks whether a stage that trains here has a new checkpoint for the store."""

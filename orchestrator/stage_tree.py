@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +13,7 @@ import yaml
 
 from guidedmix_core import RunConfig, StageFolder, digest, lineage
 from orchestrator.folder import YAML_LOADER
+from orchestrator.storage import LOOK_AFAR, home, names_in, refresh
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,43 @@ def needs_of(config: RunConfig) -> tuple[Need, ...]:
 
 
 class StageStore:
-    """The stages beside a study, by lineage: no data is read, so one that was trained on other data counts, too."""
+    """The stages beside a study, by lineage: no data is read, so one that was trained on other data counts, too.
+
+    In an object store other nodes put them there: it is asked for what is missing, each need at most every LOOK_AFAR.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.found: set[Need] = set()
+        self.looked: dict[Need, float] = {}
 
     def has(self, need: Need) -> bool:
-        folders = (StageFolder(path) for path in self._folders().get(need.lineage, ()))
-        if need.masks is None:
-            return any(folder.weights.exists() for folder in folders)
-        return any((folder.path / need.masks / "index.json").exists() for folder in folders)
+        if need not in self.found and self._is_due(need) and self._look(need):
+            self.found.add(need)
+        return need in self.found
 
-    def _folders(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for path in self.root.glob("*/stage.yaml"):
-            found.setdefault(_lineage(path), []).append(path.parent)
-        return found
+    def _is_due(self, need: Need) -> bool:
+        if home(self.root) is None:
+            return True
+        now = time.monotonic()
+        if now - self.looked.get(need, -math.inf) < LOOK_AFAR:
+            return False
+        self.looked[need] = now
+        return True
+
+    def _look(self, need: Need) -> bool:
+        folders = [StageFolder(path) for path in self._folders() if _lineage(path / "stage.yaml") == need.lineage]
+        if need.masks is None:
+            return any(folder.weights.name in names_in(folder.path) for folder in folders)
+        return any("index.json" in names_in(folder.path / need.masks) for folder in folders)
+
+    def _folders(self) -> list[Path]:
+        """Of the stages that somebody has begun."""
+        paths = [self.root / name for name in names_in(self.root)]
+        for path in paths:
+            if not (path / "stage.yaml").exists():
+                refresh(path / "stage.yaml", without=())
+        return [path for path in paths if (path / "stage.yaml").exists()]
 
 
 @cache

@@ -24,6 +24,9 @@ from filelock import FileLock, Timeout
 from guidedmix_core import ConfigError
 from orchestrator.object_store import EXTRAS, Copy
 
+LOOK_AFAR = 5.0
+"""Seconds between two looks for what another node may have put into a store."""
+
 HEAVY = ("checkpoint", "stages")
 """Folders that only who goes on with a run needs."""
 
@@ -88,8 +91,16 @@ def stay_here(path: Path) -> None:
 
 def names_beside(path: Path) -> list[str]:
     """Of the studies that the store has beside this one; none if it is in no copy: they lie there."""
-    copy = copy_of(path)
-    return [] if copy is None else [name for name in copy.names(path.parent) if name not in (path.name, "stages")]
+    if copy_of(path) is None:
+        return []
+    return [name for name in names_in(path.parent) if name not in (path.name, "stages")]
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, here or where another node has put it; none if there is no such folder."""
+    if (copy := copy_of(folder)) is not None:
+        return copy.names(folder)
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def publish(path: Path) -> None:

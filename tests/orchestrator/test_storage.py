@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from guidedmix_core import ConfigError, Tree, build, fingerprint
-from orchestrator import lease, object_store, storage
+from orchestrator import lease, object_store, stage_tree, storage
 from orchestrator.clusters import Machine, read_cluster
 from orchestrator.commands import study_folder
 from orchestrator.costs import PROBES, probed_rates
@@ -25,6 +25,7 @@ from orchestrator.listeners import Listener
 from orchestrator.object_store import PART, Copy
 from orchestrator.plan import needed_by, plan_study
 from orchestrator.results import TrialRecord, load_trials
+from orchestrator.stage_tree import StageStore, needs_of
 from orchestrator.status import UNREAD, Watch
 from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
 from orchestrator.study import SearchStudy
@@ -386,6 +387,27 @@ def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -
     assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
     states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
     assert sorted(states) == ["reused", "trained"]
+
+
+def test_a_stage_that_another_node_has_made_is_known_without_its_weights(
+    studies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, base = build(Tree(SEARCH, {}), SearchStudy), small_tree({"stages": [{"method": "supervised", "steps": 2}]})
+    run(search, base, StudyFolder(f"{studies}/mine"))
+    another_process()
+    folder = StudyFolder(f"{studies}/mine")
+    needed, here = needed_by(search.scaling, "cpu"), Machine.here()
+    plan = plan_study(search, base, folder, needed, here, read_cluster("local"), None)
+    assert [(group.count, group.made) for group in plan.stages] == [(1, 1)]
+    assert {path.name for path in folder.stages.rglob("*") if path.is_file()} == {"stage.yaml"}
+
+    looks: list[Path] = []
+    monkeypatch.setattr(stage_tree, "names_in", lambda path: looks.append(path) or storage.names_in(path))
+    (other,) = needs_of(build(small_tree({"stages": [{"method": "supervised", "steps": 3}]})))
+    store = StageStore(folder.stages)
+    assert [store.has(other), len(looks), store.has(other), len(looks)] == [False, 1, False, 1]
+    monkeypatch.setattr(stage_tree, "LOOK_AFAR", 0.0)
+    assert [store.has(other), len(looks)] == [False, 2]
 
 
 def test_what_a_study_beside_has_finished_is_taken_over_from_the_store(studies: str) -> None:
