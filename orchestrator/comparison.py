@@ -16,8 +16,8 @@ from orchestrator.study import Objective
 from orchestrator.units import is_share, scale_of
 
 ENOUGH_HEADROOM = 0.08
-"""mIoU of the ceiling minus that of the reference. Below it no semi-supervised method can show a gain: at best it
-recovers a part of it, and seeds and splits move an mIoU by one to three points."""
+"""mIoU of the ceiling minus that of the reference. Below it labels are hardly what limits this schedule: a method can
+recover a part of little, and seeds and splits move an mIoU by one to three points."""
 
 Verdict = Literal[
     "reference",

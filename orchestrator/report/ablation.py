@@ -138,9 +138,9 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
     if comparison.has_headroom is False and comparison.headroom is not None and comparison.ceiling is not None:
         room = spread_of(comparison.objective.metric, comparison.headroom)
         said.append(
-            f"There is too little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
-            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU no semi-supervised method can show a gain. Fewer labels, "
-            "longer training or other data would leave more."
+            f"There is little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
+            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits the schedule, and a part of "
+            "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )
     if text := harmed(facts, comparison):
         said.append(text)
