@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 import ray._raylet
+import torch
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -96,10 +98,10 @@ class NodeKiller(Listener):
 
 
 class SpotNotice(Listener):
-    """After the first report one of two busy nodes is announced to go, and goes."""
+    """After the first report one of two busy nodes is announced to go; it goes when a run has left, or time is up."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: Nodes, place: str, every: int) -> None:
+        self.nodes, self.place, self.every = nodes, place, every
         self.thread: threading.Thread | None = None
 
     def trial_reported(self, record: TrialRecord, metrics: Any) -> None:
@@ -111,9 +113,16 @@ class SpotNotice(Listener):
         node = self.nodes.nodes.pop(0)
         client = ray._raylet.GcsClient(address=self.nodes.cluster.address)
         reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
-        assert client.drain_node(node.node_id, reason, "spot", int(1000 * (time.time() + 8)))[0]
-        time.sleep(9)
+        deadline = time.time() + 120
+        assert client.drain_node(node.node_id, reason, "spot", int(1000 * deadline))[0]
+        while time.time() < deadline and not self.a_run_has_left():
+            time.sleep(0.5)
         self.nodes.cluster.remove_node(node, allow_graceful=False)
+
+    def a_run_has_left(self) -> bool:
+        """Between two reports, where no other checkpoint is."""
+        last = [content for name, content in objects(self.place).items() if name.endswith("last.pt")]
+        return any(torch.load(io.BytesIO(content), weights_only=True)["step"] % self.every for content in last)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +178,7 @@ def test_a_node_that_is_announced_to_go_costs_no_step_and_no_restart(nodes: Node
     folder = StudyFolder(f"{studies}/spot")
     every = 600
     base = {**LONG, "train.steps": 3 * every, "evaluate.every": every}
-    notice = SpotNotice(nodes)
+    notice = SpotNotice(nodes, f"{studies}/spot", every)
     ray_tune.run(study_of(failures={"restarts": 0}), small_tree(base), folder, [notice], "cpu")
     assert notice.thread is not None
     notice.thread.join()
