@@ -143,7 +143,7 @@ def _contrasts(signs: Signs) -> list[_Contrast]:
         one, other = (signs[term] for term in pair)
         corners = [one * other * ((one == i) & (other == j)) for i, j in product((1, -1), repeat=2)]
         if all(corner.any() for corner in corners):
-            weights = sum(corner / (2 * np.count_nonzero(corner)) for corner in corners)
+            weights = np.sum([corner / (2 * np.count_nonzero(corner)) for corner in corners], axis=0)
             _take(_Contrast(pair, weights), kept)
     return kept
 
