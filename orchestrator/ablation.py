@@ -141,7 +141,7 @@ class AblationStudy(Study):
         return self.designed.cells.get(cell, {})
 
     def cell_changes(self, cell: str) -> dict[str, Any]:
-        """Dotted path to value, sections taken apart. Of what is given twice the later one holds."""
+        """Dotted path to value, sections taken apart. Of what two factors give the later one holds."""
         of_levels = [self.factors[factor][level] for factor, level in self.levels(cell).items()]
         return together([self.cells[cell]] if cell in self.cells else of_levels, cell)
 
