@@ -16,7 +16,6 @@ from guidedmix_core.probing import Cost, probe
 from guidedmix_core.reports import Report, Reporter, Result, StageReport
 from guidedmix_core.schema import build, digest, dump, explain, fingerprint, flatten, json_schema
 from guidedmix_core.sources import (
-    check_once,
     override,
     parse,
     parse_changes,
@@ -59,7 +58,6 @@ __all__ = [
     "TrialFailed",
     "Tuple",
     "build",
-    "check_once",
     "digest",
     "dump",
     "evaluate_checkpoint",

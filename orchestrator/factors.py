@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from guidedmix_core import Config, Tree, check_once, nearest, put
+from guidedmix_core import Config, Tree, nearest, put
 from orchestrator.designs import FULL, Design, Levels, is_balanced
 from orchestrator.space import refuse
 
@@ -165,10 +165,9 @@ def leaves(value: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def together(changes: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Dotted path to value, sections taken apart. Of what two parts give the later one holds."""
+    """Dotted path to value, sections taken apart. Of what is given twice the later one holds."""
     tree = Tree({}, {})
     for part in changes:
-        check_once(part, name)
         for path, value in part.items():
             tree = put(tree, path, value, name)
     return leaves(tree.values)

@@ -6,6 +6,7 @@ import math
 from itertools import count
 
 from orchestrator.comparison import Comparison
+from orchestrator.judging import otherwise_judged
 from orchestrator.power import blocks_needed, detectable
 from orchestrator.significance import least_sign_flip
 from orchestrator.units import is_share, scale_of, show
@@ -15,6 +16,7 @@ def notes(comparison: Comparison) -> list[str]:
     """How the cells were judged, and what so few blocks can't show."""
     family = comparison.family
     said = [_rule(comparison), _stars(comparison), _reach(comparison)] if family else []
+    said += otherwise_judged({cell.name: cell.changes for cell in comparison.cells}, comparison.reference.name)
     modeled = [cell.name for cell in comparison.cells if cell.evidence and cell.evidence.basis == "mixed model"]
     if modeled:
         said.append(

@@ -9,7 +9,8 @@ from typing import Any
 from guidedmix_core import ConfigError, nearest
 from orchestrator.comparison import Cell, asked_for, compare
 from orchestrator.folder import StudyFolder
-from orchestrator.protocol import Protocol, is_part, protocol_of, settings_of, unlike, unlike_settings, unverified
+from orchestrator.judging import is_part
+from orchestrator.protocol import Protocol, protocol_of, settings_of, unlike, unlike_settings, unverified
 from orchestrator.results import TrialRecord, best, load_trials, objectives_of
 from orchestrator.stats import Estimate, estimate
 

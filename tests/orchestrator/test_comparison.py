@@ -134,6 +134,13 @@ def test_differences_without_spread_show_nothing() -> None:
     assert "mean_teacher" not in [cell.name for cell in comparison.family]
 
 
+def test_a_cell_that_is_judged_on_other_images_is_said_to_be() -> None:
+    cells = {**CELLS, "mean_teacher": {**CELLS["mean_teacher"], "evaluate.part": "test", "evaluate.batch_size": 2}}
+    said = 'mean_teacher is judged otherwise than supervised: evaluate.part="test"; the difference shows that, too.'
+    assert said in notes(study(scores(plus(0.01, 0.02)), cells=cells))
+    assert not any("judged otherwise" in note for note in notes(study(scores(plus(0.01, 0.02)))))
+
+
 def test_a_value_that_is_no_number_is_no_value() -> None:
     cell = cell_of(study(scores((FEW[0], float("nan"), FEW[2]))))
     assert (cell.value.n, cell.versus.n) == (2, 2)
