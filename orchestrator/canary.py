@@ -1,4 +1,9 @@
-"""When a study stops because of how its runs fail: before a mistake has cost all of them."""
+"""When a study stops because of how its runs fail: before a mistake has cost all of them.
+
+A reference is handed out first, and no run waits for its end: with k places k - 1 others begin beside it. So a mistake
+costs every place the time until the reference has met it, and spares what would begin later. Holding the others back
+would leave their places empty for the length of a run in every study, also where there is no mistake.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ AGAIN = "then the same command goes on, and with --retry-failed it runs what fai
 
 
 def check_canary(folder: StudyFolder, record: TrialRecord) -> None:
-    """Of a reference, which runs first. What is wrong with request, data or code would fail all others, too."""
+    """Of a reference, which begins first. What is wrong with request, data or code would fail all others, too."""
     if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
         raise ConfigError(
             f"the reference {record.label!r} failed as every trial would ({_said(record)}); see "

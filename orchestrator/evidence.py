@@ -46,7 +46,7 @@ class Evidence:
     """Of the claim that the true difference is smaller than the margin."""
     p_smaller_adjusted: float | None
     p_sign_flip: float | None
-    """Exact, not adjusted for several comparisons; with repeated looks, times their number."""
+    """Exact, not adjusted for several comparisons; with repeated looks, times all that there may be (Bonferroni)."""
     p_signed_rank: float | None
     """Wilcoxon's, as it is."""
     bootstrap: Bootstrap
@@ -163,7 +163,7 @@ def _of_looks(gaps: Mapping[int, float], taken: Looks, cell: str, analysis: Anal
     if look is None:
         versus = replace(pairs, se=None, interval=None)
         return Evidence(versus, "repeated looks", None, None, None, None, flips, ranks, resampled, None)
-    times = look.blocks - taken.first + 1
+    times = taken.max_blocks - taken.first + 1
     return Evidence(
         versus=look.difference,
         basis="repeated looks",

@@ -53,7 +53,8 @@ def _stars(comparison: Comparison) -> str:
     alpha, looks = comparison.analysis.alpha, comparison.looks
 
     def least(n: int) -> float:
-        return least_sign_flip(n) * (1 if looks is None else max(1, n - looks.first + 1))
+        times = 1 if looks is None else max(looks.max_blocks, n) - looks.first + 1
+        return min(1.0, times * least_sign_flip(n))
 
     needed = next(n for n in count(1) if least(n) <= alpha)
     n = max(cell.versus.n for cell in comparison.family if cell.versus is not None)
