@@ -415,10 +415,10 @@ def test_repeated_looks_have_their_price_in_what_can_be_shown(folder: StudyFolde
 
 
 def test_differences_are_told_in_the_unit_of_the_objective(folder: StudyFolder) -> None:
-    study = study_of(objective={"metric": "val/loss", "mode": "min"})
+    study = study_of(objective={"metric": "train/loss", "mode": "min"})
     assert facts(plan_of(folder, study))["shows"].startswith("not known")
     plan = plan_study(study, small_tree(), folder, needed_by(study.scaling, "auto"), HERE, Local(), 0.4)
-    assert plan.metric == "val/loss"
+    assert plan.metric == "train/loss"
     assert "(sd 0.4, given)" in facts(plan)["shows"]
     assert "points" not in facts(plan)["shows"]
 
