@@ -51,7 +51,7 @@ def test_a_plan_knows_further_seeds_and_says_what_a_design_can_tell(call, capfd:
 
 
 @pytest.mark.parametrize(
-    ("objective", "said"), [("", "(sd 0.40 points, given)"), ("objective.metric=val/loss", "(sd 0.4, given)")]
+    ("objective", "said"), [("", "(sd 0.40 points, given)"), ("objective.metric=train/loss", "(sd 0.4, given)")]
 )
 def test_a_given_spread_is_read_as_tables_write_it(
     call, objective: str, said: str, capfd: pytest.CaptureFixture[str]
