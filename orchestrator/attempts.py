@@ -11,7 +11,7 @@ from orchestrator.comparison import asked_for
 from orchestrator.failures import OF_THE_MACHINE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.results import load_trials
-from orchestrator.storage import publish, refresh
+from orchestrator.storage import move, refresh
 
 
 def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
@@ -23,11 +23,9 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     number = 1 + len([*folder.attempts.glob("*")])
     made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
     place = folder.attempts / str(number)
-    place.mkdir(parents=True)
     for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
         if path.exists():
-            path.rename(place / path.name)
-    publish(folder.path)
+            move(path, place / path.name)
     return number
 
 

@@ -36,7 +36,7 @@ from orchestrator.proposals import Job
 from orchestrator.provenance import environment
 from orchestrator.results import Role, TrialRecord, load_trial, load_trials
 from orchestrator.reuse import find_finished, take_over
-from orchestrator.storage import ask_for, refresh, take_back
+from orchestrator.storage import ask_for, refresh, remove
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import Summary
 from orchestrator.trial import hand_out
@@ -204,7 +204,7 @@ class Driver:
                 self.source.tell(job.number, record)
             self._summary.write()
             return None
-        take_back(job.folder.leave)
+        remove(job.folder.leave)
         self.out[job.fingerprint] = job
         return job
 

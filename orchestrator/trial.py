@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import shutil
 import traceback
 from collections.abc import Mapping
 from functools import partial
@@ -38,7 +37,7 @@ from orchestrator.image_counts import write_counts
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
-from orchestrator.storage import drop, publish, refresh
+from orchestrator.storage import drop, refresh, remove
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -265,8 +264,7 @@ def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> Non
 def _tidy(folder: TrialFolder) -> None:
     """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
     if read_json(folder.result)["state"] == "stopped":
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
-        publish(folder.checkpoint)
+        remove(folder.checkpoint)
     drop(folder.checkpoint)
     for leftover in folder.checkpoint.glob("*.part"):
         leftover.unlink()
