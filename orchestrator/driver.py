@@ -34,7 +34,7 @@ from orchestrator.listeners import Listener
 from orchestrator.phases import phases
 from orchestrator.proposals import Job
 from orchestrator.provenance import environment
-from orchestrator.results import Role, TrialRecord, load_trial, load_trials
+from orchestrator.results import OF_DATA, Role, TrialRecord, load_trial, load_trials
 from orchestrator.reuse import find_finished, take_over
 from orchestrator.storage import ask_for, refresh, remove
 from orchestrator.study import Objective, SearchStudy, Study, identity
@@ -280,7 +280,7 @@ def _open_all_data(study: Study, base: Tree) -> None:
     """Every data set and split the study can meet, once: errors surface now, and trials find warm caches."""
     seen = set()
     for changes in study.variants():
-        of_data = {path: value for path, value in changes.items() if path.startswith(("data", "split", "evaluate"))}
+        of_data = {path: value for path, value in changes.items() if path.startswith(OF_DATA)}
         if (data := json.dumps(of_data, sort_keys=True)) not in seen:
             open_data(build(override(base, changes, "study")))
         seen.add(data)

@@ -57,7 +57,7 @@ def train_one(
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")
-        if record.failure and record.failure["reason"] == "request":
+        if record.failure and record.failure["reason"] in ("request", "data"):
             remove(trial.result)
             raise ConfigError(record.failure["message"])
     return record

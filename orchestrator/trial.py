@@ -164,7 +164,7 @@ def _attempt(
     in_group = dist.is_available() and dist.is_initialized()
     when_silent = partial(_end_silent, config, folder, reporter, failures, started)
     try:
-        _note_data(config, folder)
+        _note_data(config, folder, checkpoints)
         _go_on_from_checkpoint(used, folder, checkpoints, reporter)
         with Watchdog(failures.hang_minutes, when_silent) as reporter.watchdog:
             result = train(used, reporter, checkpoints, device=device, stages=folder.stages)
@@ -211,11 +211,18 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
     return first["time"]
 
 
-def _note_data(config: RunConfig, folder: TrialFolder) -> None:
-    data = open_data(config)
+def _note_data(config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints) -> None:
+    """TrialFailed if the run has begun with other data: trained on some of each it would be a run of neither."""
+    data, noted = open_data(config), read_json(folder.environment)
+    if checkpoints.last.exists() and noted["data"] not in (None, data.fingerprint):
+        raise TrialFailed(
+            f"the data has changed since the run began (fingerprint {noted['data']}, now {data.fingerprint}); restore "
+            "it, or have the run begin anew: --retry-failed, or for a single run another --study",
+            reason="data",
+        )
     for stage in stage_folders(config, data, folder):
         refresh(stage, without=())
-    write_json(folder.environment, {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped})
+    write_json(folder.environment, {**noted, "data": data.fingerprint, "skipped": data.skipped})
 
 
 def _note_step(folder: TrialFolder, step: int) -> None:
