@@ -20,7 +20,7 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     The result goes last: a crash in between leaves a failed run, of which the rest is put aside by the next call.
     """
     refresh(folder.path, without=())
-    number = 1 + len([*folder.attempts.glob("*")])
+    number = 1 + max((int(place.name) for place in folder.attempts.glob("*") if place.name.isdecimal()), default=0)
     made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
     place = folder.attempts / str(number)
     for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
