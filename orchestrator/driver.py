@@ -39,7 +39,7 @@ from orchestrator.reuse import find_finished, take_over
 from orchestrator.storage import ask_for, refresh, remove
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import Summary
-from orchestrator.trial import hand_out
+from orchestrator.trial import hand_out, tidy
 
 
 @contextmanager
@@ -91,10 +91,11 @@ class Driver:
         events = self.folder.events()
         for event in unsaid(events, load_trials(self.folder)):
             self.folder.append(event)
+            if event["event"] == "trial_ended":  # who made the run may have died before it tidied up
+                tidy(self.folder.trial(event["fingerprint"]))
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
         if retry_failed:
             attempts.retry_failed(self.folder, self.folder.request())
-
         self._asked = {
             (event["role"], event.get("cell"), event["number"]) for event in events if event["event"] == "asked"
         }

@@ -106,7 +106,7 @@ def run_trial(
             except Preempted:
                 reporter.publish_checkpoints()
                 raise
-        _tidy(folder)
+        tidy(folder)
     return load_trial(folder)
 
 
@@ -140,7 +140,18 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> 
         if not folder.result.exists():
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
             write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
+        tidy(folder)
     return load_trial(folder)
+
+
+def tidy(folder: TrialFolder) -> None:
+    """Of a run that has ended, what nobody will go on from is removed: a stopped one's checkpoints, and what a crash
+    left half written."""
+    if read_json(folder.result)["state"] == "stopped":
+        remove(folder.checkpoint)
+    drop(folder.checkpoint)
+    for leftover in folder.checkpoint.glob("*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def _run(
@@ -266,15 +277,6 @@ def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> Non
             file = io.BytesIO()
             picture.save(file, format="png")
             write_atomic(folder.panels / f"{panel.id.replace('/', '_')}_{kind}.png", file.getvalue())
-
-
-def _tidy(folder: TrialFolder) -> None:
-    """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
-    if read_json(folder.result)["state"] == "stopped":
-        remove(folder.checkpoint)
-    drop(folder.checkpoint)
-    for leftover in folder.checkpoint.glob("*.part"):
-        leftover.unlink()
 
 
 def _free_memory() -> None:
