@@ -34,6 +34,8 @@ from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, s
 
 log = logging.getLogger(__name__)
 
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder in which nobody can write."""
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C it is ten times faster, and the summary reads YAML at every event."""
 
@@ -172,10 +174,12 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise no_place(folder, error) from None
     except Timeout:
         raise ConfigError(f"{folder}: is being run by another process; wait for it, or stop it first") from None
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise no_place(folder, error) from None
     try:
         yield
     finally:
