@@ -159,6 +159,8 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
     cells = {cell.name: cell for cell in comparison.cells}
     metric, labels = comparison.objective.metric, request["confirm"]["against"]
     coverage, chosen_by = comparison.analysis.interval, request["run"]["evaluate"]["part"]
+    if gone := [name for name, fingerprint in content["winners"].items() if fingerprint not in by_fingerprint]:
+        return f"the run of {', '.join(gone)} is gone: the same command makes it again, and then chooses anew"
     winners = []
     for name, fingerprint in content["winners"].items():
         trial, values = by_fingerprint[fingerprint], cells[name].values(metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -193,6 +194,17 @@ def test_a_search_that_goes_on_may_have_another_winner_and_the_old_fresh_runs_le
     assert [winner.cell.name for winner in found(folder).winners] == ["trial 3"]
     assert len(folder.trials()) == 2 + 4 + 3 + 2 * 3
     assert len(read_json(folder.summary)["trials"]) == 2 + 4 + 2 * 3
+
+
+def test_a_winner_whose_run_is_gone_is_said_made_again_and_chosen_anew(folder: StudyFolder) -> None:
+    run(study_of(), folder)
+    (winner,) = found(folder).winners
+    shutil.rmtree(folder.trial(winner.trial.fingerprint).path)
+    assert confirmation(folder.request(), load_trials(folder)) == (
+        "the run of trial 3 is gone: the same command makes it again, and then chooses anew"
+    )
+    assert names(run(study_of(), folder)) == [("trial", None, None)]
+    assert found(folder).is_current
 
 
 def test_a_confirmation_can_be_asked_for_after_the_search(folder: StudyFolder) -> None:
