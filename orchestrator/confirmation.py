@@ -13,7 +13,7 @@ from typing import Any
 from guidedmix_core import Tree, build, dump
 from orchestrator.ablation import AblationStudy
 from orchestrator.blocks import paths
-from orchestrator.budgets import budgets
+from orchestrator.budgets import TunedRuns, budgets
 from orchestrator.comparison import Cell, Comparison, compare
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trials, objectives_of, ranked
@@ -114,7 +114,8 @@ def begin_confirmation(study: SearchStudy, base: Tree, folder: StudyFolder) -> A
         return None
     request, records = folder.request(), load_trials(folder)
     winners = {f"trial {trial.number}": trial for trial in _best(request, records)}
-    searched = {label: own for label, own in budgets(folder, request, records).references.items() if own is not None}
+    spent = budgets(TunedRuns(folder), request, records).references
+    searched = {label: own for label, own in spent.items() if own is not None}
     tuned = {label: own.best.params for label, own in searched.items() if own.best is not None}
     references = {label: tuned.get(label, study.references[label]) for label in confirm.against}
     refusal = None if winners else "no trial is complete: there is nothing to confirm"

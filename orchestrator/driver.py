@@ -157,7 +157,7 @@ class Driver:
         self._tell("trial_ended", record)
         self._check_canary(job, record)
         if record.failure is not None:
-            check_first(self.folder, self.folder.request(), self.study.failures.stop_after)
+            check_first(self.folder, self._summary.records(), self.study.failures.stop_after)
 
     def leave(self) -> None:
         """Ask every run that is out to save where it is and go. A signal may call it, at any moment."""

@@ -119,8 +119,9 @@ class StudyFolder:
             self._lease.check()
         append_line(self.journal, {"time": now(), **event})
 
-    def events(self) -> list[dict[str, Any]]:
-        return read_lines(self.journal)
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Without so many at the beginning."""
+        return read_lines(self.journal, since)
 
 
 class _Inside:
@@ -250,8 +251,8 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     publish(path)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that grows by `append_line`; none if there is no file.
+def read_lines(path: Path, since: int = 0) -> list[dict[str, Any]]:
+    """The records of a file that grows by `append_line`, without so many at the beginning; none if there is no file.
 
     A torn last line is what a crash leaves: it is left out, and said so. Any other damage is a ConfigError.
     """
@@ -260,7 +261,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: the last line is torn by a crash and left out", shown(path))
-    return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_record(path, number, line) for number, line in enumerate(lines[since:], start=since + 1)]
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
