@@ -7,14 +7,12 @@ would leave their places empty for the length of a run in every study, also wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from guidedmix_core import ConfigError
-from orchestrator.comparison import asked_for
 from orchestrator.failures import CURES, UNREPAIRABLE, kind
 from orchestrator.folder import StudyFolder
-from orchestrator.results import ENDED, TrialRecord, load_trials
+from orchestrator.results import ENDED, TrialRecord
 
 AGAIN = "then the same command goes on, and with --retry-failed it runs what failed again"
 
@@ -28,9 +26,9 @@ def check_canary(folder: StudyFolder, record: TrialRecord) -> None:
         )
 
 
-def check_first(folder: StudyFolder, request: Mapping[str, Any], most: int) -> None:
+def check_first(folder: StudyFolder, records: Iterable[TrialRecord], most: int) -> None:
     """As long as every run that has ended failed in one and the same way, only so many are made."""
-    ended = [record for record in asked_for(request, load_trials(folder)) if record.state in ENDED]
+    ended = [record for record in records if record.state in ENDED]
     kinds = {None if record.failure is None else kind(record.failure) for record in ended}
     if len(ended) < most or len(kinds) > 1 or None in kinds:
         return

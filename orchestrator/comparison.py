@@ -88,12 +88,9 @@ class Cell:
         return {block: run.metrics[metric] for block, run in self.complete.items() if metric in run.metrics}
 
     def pairs(self, other: Cell, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-        """Of both, by block, where the runs may be paired: BatchNorm saw batches of one size."""
-        alike = {
-            block
-            for block in self.complete.keys() & other.complete.keys()
-            if self.complete[block].halvings == other.complete[block].halvings
-        }
+        """Of both, by block, where the runs may be paired."""
+        both = self.complete.keys() & other.complete.keys()
+        alike = {block for block in both if self.complete[block].is_alike(other.complete[block])}
         own, theirs = self.values(metric), other.values(metric)
         return {block: own[block] for block in alike & own.keys()}, theirs
 
@@ -145,8 +142,8 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     analysis = Analysis.model_validate(request.get("analysis", {}))  # older folders have none
     found = {record.fingerprint: record for record in records}
     runs = {name: tuple(found.get(fingerprint) for fingerprint in row) for name, row in request["runs"].items()}
-    arms = {name: _arm(row) for name, row in runs.items()}
     reference, ceiling = request["reference"], request["ceiling"]
+    arms = {name: _arm(row, runs[reference]) for name, row in runs.items()}
     twins = {name for name, row in request["runs"].items() if row == request["runs"][reference]} - {reference}
     family = [name for name in runs if name not in (reference, ceiling, *twins)]
     margin = None if analysis.margin is None else analysis.margin / scale_of(objective.metric)
@@ -167,7 +164,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         is_starred &= name != ceiling
         cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
     values = {
-        name: {block: value for block, value in arm.values.items() if block not in arm.halvings}
+        name: {block: value for block, value in arm.values.items() if block not in {*arm.halvings, *arm.changed}}
         for name, arm in arms.items()
     }
     effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
@@ -194,8 +191,10 @@ def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> lis
     ]
 
 
-def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
+def _arm(runs: Iterable[TrialRecord | None], reference: Iterable[TrialRecord | None]) -> Arm:
     """A run that failed or was stopped has no value of a whole run."""
+    pairs = enumerate(zip(runs, reference, strict=False))
+    changed = {block for block, (run, other) in pairs if run and other and run.has_other_data(other)}
     ended = {block: run for block, run in enumerate(runs) if run is not None and run.state != "running"}
     values = {
         block: run.objective
@@ -203,7 +202,7 @@ def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
         if run.state == "complete" and run.objective is not None and math.isfinite(run.objective)
     }
     halvings = {block: run.halvings for block, run in ended.items() if run.halvings}
-    return Arm(values, frozenset(ended) - frozenset(values), halvings)
+    return Arm(values, frozenset(ended) - frozenset(values), halvings, frozenset(changed))
 
 
 def _verdict(evidence: Evidence | None, objective: Objective, analysis: Analysis) -> Verdict:

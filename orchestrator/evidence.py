@@ -25,6 +25,8 @@ class Arm:
     lost: frozenset[int] = frozenset()
     halvings: Mapping[int, int] = field(default_factory=dict)
     """How often its micro-batches were halved as memory ran out, where BatchNorm saw the smaller ones."""
+    changed: frozenset[int] = frozenset()
+    """Blocks in which the data has changed between its run and the reference's."""
 
     @property
     def ended(self) -> set[int]:
@@ -128,9 +130,11 @@ def take_looks(
 
 
 def alike(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
-    """Both without the blocks in which the runs differ by more than was asked for: one saw smaller micro-batches."""
+    """Both without the blocks in which the runs differ by more than was asked for: one saw smaller micro-batches, or
+    other data."""
     either = {*arm.halvings, *other.halvings}
     unlike = {block for block in either if arm.halvings.get(block) != other.halvings.get(block)}
+    unlike |= arm.changed
 
     def left(arm: Arm) -> Arm:
         values = {block: value for block, value in arm.values.items() if block not in unlike}

@@ -65,7 +65,7 @@ def image_gaps(folder: StudyFolder, comparison: Comparison, cells: Iterable[Cell
     found = {}
     for cell in cells:
         own = cell.complete
-        blocks = [block for block in own if block in other and own[block].halvings == other[block].halvings]
+        blocks = [block for block in own if block in other and own[block].is_alike(other[block])]
         blocks = [block for block in blocks if own[block].fingerprint != other[block].fingerprint]
         files = ((_file(folder, own[block]), theirs[block]) for block in blocks)
         pairs = tuple((mine, yours) for mine, yours in files if mine is not None and yours is not None)

@@ -24,7 +24,22 @@ def notes(comparison: Comparison) -> list[str]:
             "model over all complete runs of the two, not of pairs alone. It takes them to be missing by chance, "
             "which is kind to a cell whose runs diverged."
         )
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in (*said, _changed(comparison)) if sentence]
+
+
+def _changed(comparison: Comparison) -> str:
+    """Blocks of which the runs can't be paired."""
+    reference, counts = comparison.reference, []
+    for cell in comparison.cells:
+        pairs = ((run, reference.complete.get(block)) for block, run in cell.complete.items())
+        if blocks := sum(other is not None and run.has_other_data(other) for run, other in pairs):
+            counts.append(f"{cell.name} ({blocks})")
+    if not counts:
+        return ""
+    return (
+        f"The data has changed between runs of {reference.name} and of {', '.join(counts)}, in so many blocks: these "
+        "are in no difference."
+    )
 
 
 def _rule(comparison: Comparison) -> str:

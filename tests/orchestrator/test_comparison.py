@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -29,22 +31,23 @@ FEW = plus(0.041, 0.035, 0.034)
 SEVEN = plus(0.041, 0.035, 0.034, 0.044, 0.036, 0.040, 0.038)
 
 
-def record_of(cell: str, block: int, score: float | None) -> TrialRecord:
-    """None: the run failed."""
+def record_of(cell: str, block: int, score: float | None, data: str | None = None) -> TrialRecord:
+    """None: the run failed; nothing is noted of its data."""
     state, failure = ("complete", None) if score is not None else ("failed", {"reason": "diverged", "message": ""})
     metrics = {} if score is None else {"val/miou": score}
-    names = {"label": f"{cell} · seed {block}", "params": {}, "seed": block, "cell": cell, "block": block}
+    names = {"label": f"{cell} · seed {block}", "params": CELLS[cell], "seed": block, "cell": cell, "block": block}
     ends = {"step": 4, "steps": 4, "seconds": 314.0, "best": None, "started": None, "ended": None}
     what = {"fingerprint": f"{cell}-{block}", "number": 0, "role": "trial", "mlflow_run_id": None, "stages": []}
-    what |= {"adjusted": None, "reused_from": None}
+    what |= {"adjusted": None, "reused_from": None, "data": data}
     return TrialRecord(**what, **names, **ends, state=state, objective=score, metrics=metrics, failure=failure)
 
 
-def study(scores: Scores, **request: Any) -> Comparison:
+def study(scores: Scores, data: Mapping[tuple[str, int], str] = MappingProxyType({}), **request: Any) -> Comparison:
     """A comparison of these scores; cells that are not named are thirteen points above the reference."""
     blocks = max(map(len, scores.values()))
     scores = {cell: scores.get(cell, plus(0.13, 0.131, 0.132, 0.13, 0.129, 0.13, 0.13)[:blocks]) for cell in CELLS}
-    records = [record_of(cell, block, score) for cell, row in scores.items() for block, score in enumerate(row)]
+    made = ((cell, block, score) for cell, row in scores.items() for block, score in enumerate(row))
+    records = [record_of(cell, block, score, data.get((cell, block))) for cell, block, score in made]
     runs = {cell: [f"{cell}-{block}" for block in range(blocks)] for cell in CELLS}
     names = {"reference": "supervised", "ceiling": "all_labels", "cells": CELLS, "runs": runs}
     return compare({"objectives": [{"metric": "val/miou", "mode": "max"}], **names, **request}, records)
@@ -139,6 +142,19 @@ def test_a_cell_that_is_judged_on_other_images_is_said_to_be() -> None:
     said = 'mean_teacher is judged otherwise than supervised: evaluate.part="test"; the difference shows that, too.'
     assert said in notes(study(scores(plus(0.01, 0.02)), cells=cells))
     assert not any("judged otherwise" in note for note in notes(study(scores(plus(0.01, 0.02)))))
+
+
+def test_blocks_whose_data_has_changed_between_the_runs_are_in_no_difference_and_that_is_said() -> None:
+    old = {("supervised", block): "old" for block in range(3)}
+    some = {("mean_teacher", 0): "old", ("mean_teacher", 1): "new", ("all_labels", 1): "with other labels"}
+    comparison = study(scores(FEW), {**old, **some})
+    versus = {cell.name: cell.versus.n for cell in comparison.cells if cell.versus}
+    assert versus == {"all_labels": 3, "mean_teacher": 2, "guidedmix": 3, "unstable": 3}
+    said = "The data has changed between runs of supervised and of mean_teacher (1), in so many blocks"
+    assert [note for note in notes(comparison) if note.startswith(said)]
+    own, _ = cell_of(comparison).pairs(comparison.reference, "val/miou")
+    assert set(own) == {0, 2}
+    assert not [note for note in notes(study(scores(FEW), old)) if "data has changed" in note]
 
 
 def test_a_value_that_is_no_number_is_no_value() -> None:
