@@ -104,6 +104,24 @@ def test_the_correction_counts_every_comparison_but_the_ceilings() -> None:
     assert any("Holm's correction for 3 comparisons" in note for note in notes(comparison))
 
 
+def test_equal_cells_are_one_comparison_and_are_judged_alike() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]})
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+    first, twin = cell_of(comparison), cell_of(comparison, "guidedmix")
+    assert (twin.evidence, twin.verdict) == (first.evidence, first.verdict)
+    assert first.evidence.p_adjusted == first.evidence.p  # the larger one of two
+    assert any("Holm's correction for 2 comparisons" in note for note in notes(comparison))
+
+
+def test_equal_cells_take_the_same_looks() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    looked = {"sequential": {"max_blocks": 5}, "first_look": 3}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]}, **looked)
+    assert cell_of(comparison, "guidedmix").evidence == cell_of(comparison).evidence
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+
+
 def test_a_difference_inside_the_margin_is_said_to_be_small() -> None:
     close = scores(plus(0.001, -0.0005, 0.0004, 0.0))
     comparison = study(close, analysis={"margin": 0.3})
