@@ -234,4 +234,4 @@ def test_the_table_of_images_counts_classes() -> None:
     header, row = shown(table).splitlines()
     assert "95 % over 1449 images" in header
     assert row.split() == ["mean_teacher", "+3.0", "(+1.0", "to", "+5.0)", "2", "0", "1"]
-    assert images_table(comparison, {}) is None
+    assert images_table(comparison, {}) is images_table(comparison, {"mean_teacher": "too few"}) is None
