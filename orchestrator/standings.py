@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from guidedmix_core import ConfigError, nearest
 from orchestrator.comparison import Cell, asked_for, compare
 from orchestrator.folder import StudyFolder
 from orchestrator.protocol import Protocol, is_part, protocol_of, settings_of, unlike, unlike_settings, unverified
-from orchestrator.results import TrialRecord, best, load_trials, objectives_of
+from orchestrator.results import TrialRecord, best, load_trials, objectives, objectives_of
 from orchestrator.stats import Estimate, estimate
 
 
@@ -65,7 +65,13 @@ def read_entry(folder: StudyFolder, metric: str) -> Entry:
 
 def metric_of(folder: StudyFolder) -> str:
     """What the study is about."""
-    return objectives_of(folder.request())[0].metric
+    return objectives(folder)[0].metric
+
+
+def mode_of(folders: Iterable[StudyFolder], metric: str) -> Literal["max", "min"] | None:
+    """Which way the metric is better, by the first study that is about it. None if none is."""
+    goals = (objective for folder in folders for objective in objectives(folder))
+    return next((objective.mode for objective in goals if objective.metric == metric), None)
 
 
 def judged(entries: Sequence[Entry], *, anyway: bool) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -44,15 +45,16 @@ def test_an_experiment_of_another_tool_stands_beside_a_study(tmp_path: Path, dat
     study = configure(write_study(tmp_path / "tuned", trials=2, panels=0))
     client = MlflowClient(uri)
     experiment = client.create_experiment("unimatch", artifact_location=(tmp_path / "files").as_uri())
-    for seed in range(2):
+    for seed, miou in enumerate((0.5, 0.52, math.nan, math.inf)):
         made = client.create_run(experiment).info.run_id
         client.log_param(made, "seed", seed)
-        client.log_metric(made, "val/miou", 0.5 + 0.02 * seed)
+        client.log_metric(made, "val/miou", miou)
         client.set_terminated(made)
     found = compared(study, "mlflow:unimatch", "--mlflow", uri, "--csv", tmp_path / "all.csv")
     assert found.exit_code == 0, found.output
     row = read(tmp_path / "all.csv")[-1]
     assert (row["study"], row["n"], float(row["mean"])) == ("unimatch", "2", pytest.approx(0.51))
+    assert "unimatch: 2 of 4 runs are left out: not finished, or without a finite val/miou" in found.output
     assert "did you mean 'unimatch'?" in refused(study, "mlflow:unimatsch", "--mlflow", uri)
 
 
