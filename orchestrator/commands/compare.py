@@ -42,7 +42,8 @@ def compare(
     """Put studies side by side: a row a cell, a reference, the winner of a search, or a run, with n and interval.
 
     Refuses studies that were judged on other data, splits, classes, crops or parts, and names what differs. Of an
-    experiment that another tool logged to MLflow, runs of equal parameters but for seeds are one row.
+    experiment that another tool logged to MLflow, runs of equal parameters but for seeds are one row. A search enters
+    with the fresh runs of its winners, if it has any.
     """
     from orchestrator.report.sheets import written
     from orchestrator.standings import judged

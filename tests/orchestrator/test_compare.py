@@ -15,14 +15,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from guidedmix_core import ConfigError
+from guidedmix_core import ConfigError, dump
 from orchestrator.cli import app
 from orchestrator.folder import StudyFolder
 from orchestrator.foreign import ForeignRun, entry_of, is_seed
 from orchestrator.standings import judged, mode_of, read_entry
 from orchestrator.standings_table import footnotes
-from tests.orchestrator.ablation_folder import CELLS, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
 from tests.orchestrator.study_folder import write_study
+from tests.orchestrator.test_confirmation import confirm, study_of
+from tests.orchestrator.test_confirmation import run as run_search
 
 PROTOCOL = {
     "data": {"name": "camvid", "root": "/here", "size": [180, 240]},
@@ -89,6 +91,57 @@ def test_which_way_a_metric_is_better_is_known_of_a_study_s_objective(study):
 def test_the_winner_of_a_search_is_said_to_flatter(search):
     (note,) = read_entry(StudyFolder(search), "val/miou").notes
     assert "the winner is the best of 12 trials by the very images it is judged on" in note
+
+
+def searched(path: Path, at_most: int = 1000, **changes: Any) -> StudyFolder:
+    """A search of four trials, the best 0.9, and its fresh runs, which have 0.79, 0.80 and 0.81."""
+    folder = StudyFolder(path)
+    for job in run_search(study_of(**changes), folder, at_most=at_most):
+        job.folder.config.write_text(yaml.safe_dump(dump(job.config)))
+    return folder
+
+
+def test_a_search_that_was_run_again_enters_with_its_fresh_runs_and_not_with_the_lucky_trial(tmp_path):
+    entry = read_entry(searched(tmp_path / "fresh"), "val/miou")
+    assert [(row.name, row.role, len(row.runs)) for row in entry.standings] == [
+        ("plain", "reference", 3),
+        ("trial 3", "winner", 3),
+    ]
+    winner = entry.standings[1].value
+    assert winner is not None and winner.interval is not None
+    assert (winner.mean, winner.sd) == (pytest.approx(0.8), pytest.approx(0.01))
+    assert entry.notes == (
+        "fresh: the best 1 of 4 trials, run again in fresh blocks: chosen by the val part, judged by the val part",
+        "fresh: not run again, so left out: gray",
+    )
+
+
+def test_fresh_runs_stand_beside_what_was_judged_by_their_part(tmp_path):
+    fresh = searched(tmp_path / "fresh", **confirm(part="test")).path
+    other = searched(tmp_path / "other", **confirm(part="test")).path
+    lucky = searched(tmp_path / "lucky", confirm=None).path
+    assert compared(fresh, other, "--csv", tmp_path / "all.csv").exit_code == 0
+    means = [(row["row"], row["n"], round(float(row["mean"]), 3)) for row in read(tmp_path / "all.csv")]
+    assert means == [("plain", "3", 0.5), ("trial 3", "3", 0.8)] * 2
+    assert "fresh and lucky: evaluate.part: test and val" in refused(fresh, lucky)
+
+
+def test_fresh_runs_that_are_not_all_there_are_said_to_be_unfinished(tmp_path):
+    entry = read_entry(searched(tmp_path / "some", at_most=8), "val/miou")
+    assert [len(row.runs) for row in entry.standings] == [1, 1]
+    assert "some: UNFINISHED, 4 of its cells' runs have no end yet" in entry.notes
+
+
+def test_before_its_first_fresh_run_a_winner_is_said_to_flatter(tmp_path):
+    entry = read_entry(searched(tmp_path / "none", at_most=7), "val/miou")
+    assert [row.role for row in entry.standings] == ["winner", "reference", "reference"]
+    assert "which flatters" in entry.notes[0]
+
+
+def test_a_study_whose_reference_failed_is_compared_by_the_protocol_of_its_other_cells(tmp_path, study):
+    scores = {**SCORES, "supervised": (None,) * 4}
+    other = configure(write_ablation(tmp_path / "other", panels=0, scores=scores), split={"labeled": 16})
+    assert "methods and other: split.labeled: 8 and 16" in refused(study, other)
 
 
 @pytest.mark.parametrize(
