@@ -110,12 +110,8 @@ class Comparison:
     """Of a study that adds blocks."""
     effects: FactorEffects | None
     """Of the factors, if they vary independently of one another."""
-
-    @property
-    def family(self) -> list[Cell]:
-        """What the correction is for."""
-        rivals = (cell for cell in self.cells if cell is not self.ceiling)
-        return [cell for cell in rivals if cell.evidence is not None and cell.evidence.p is not None]
+    family: tuple[Cell, ...]
+    """What the correction is for: of equal cells the first."""
 
     @property
     def margin_words(self) -> str:
@@ -145,7 +141,9 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     reference, ceiling = request["reference"], request["ceiling"]
     arms = {name: _arm(row, runs[reference]) for name, row in runs.items()}
     twins = {name for name, row in request["runs"].items() if row == request["runs"][reference]} - {reference}
-    family = [name for name in runs if name not in (reference, ceiling, *twins)]
+    rivals = {name: tuple(request["runs"][name]) for name in runs if name not in (reference, ceiling, *twins)}
+    firsts = {row: name for name, row in reversed(rivals.items())}  # equal cells are one comparison
+    family = [name for name, row in rivals.items() if firsts[row] == name]
     margin = None if analysis.margin is None else analysis.margin / scale_of(objective.metric)
     blocks, looks = len(runs[reference]), None
     if request.get("sequential"):
@@ -154,7 +152,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     evidence = weigh(arms, reference, family, analysis, margin, looks)
     cells = {}
     for name, changes in request["cells"].items():
-        own = evidence.get(name)
+        own = evidence.get(firsts[rivals[name]] if name in rivals else name)
         value = estimate([*arms[name].values.values()], analysis.interval)
         roles: dict[str, Verdict] = {reference: "reference", **dict.fromkeys(twins, "the same runs")}
         verdict = roles.get(name) or _verdict(own, objective, analysis)
@@ -177,6 +175,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         blocks,
         looks,
         effects,
+        tuple(cells[name] for name in family if (own := evidence.get(name)) is not None and own.p is not None),
     )
 
 

@@ -223,9 +223,12 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _images(gaps: ImageGaps, names: Sequence[str]) -> dict[str, Any]:
+def _images(gaps: ImageGaps | str, names: Sequence[str]) -> dict[str, Any]:
+    if isinstance(gaps, str):
+        return {"absent": gaps}
     classes = zip(names, gaps.classes, strict=True)
     return {
+        "absent": None,
         "count": gaps.images,
         "blocks": gaps.blocks,
         "miou": _gap(gaps.miou),

@@ -107,6 +107,24 @@ def test_the_correction_counts_every_comparison_but_the_ceilings() -> None:
     assert any("Holm's correction for 3 comparisons" in note for note in notes(comparison))
 
 
+def test_equal_cells_are_one_comparison_and_are_judged_alike() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]})
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+    first, twin = cell_of(comparison), cell_of(comparison, "guidedmix")
+    assert (twin.evidence, twin.verdict) == (first.evidence, first.verdict)
+    assert first.evidence.p_adjusted == first.evidence.p  # the larger one of two
+    assert any("Holm's correction for 2 comparisons" in note for note in notes(comparison))
+
+
+def test_equal_cells_take_the_same_looks() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    looked = {"sequential": {"max_blocks": 5}, "first_look": 3}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]}, **looked)
+    assert cell_of(comparison, "guidedmix").evidence == cell_of(comparison).evidence
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+
+
 def test_a_difference_inside_the_margin_is_said_to_be_small() -> None:
     close = scores(plus(0.001, -0.0005, 0.0004, 0.0))
     comparison = study(close, analysis={"margin": 0.3})
@@ -239,4 +257,4 @@ def test_the_table_of_images_counts_classes() -> None:
     header, row = shown(table).splitlines()
     assert "95 % over 1449 images" in header
     assert row.split() == ["mean_teacher", "+3.0", "(+1.0", "to", "+5.0)", "2", "0", "1"]
-    assert images_table(comparison, {}) is None
+    assert images_table(comparison, {}) is images_table(comparison, {"mean_teacher": "too few"}) is None
