@@ -54,7 +54,14 @@ class Augment(Config):
         description="redraw a labeled crop, ten times at most, while one class fills more than this share of it "
         "(mmseg's cat_max_ratio, labeled images only)",
     )
-    weak_color: float = Field(0.0, ge=0, description="strength of color jitter on every view, 0: none")
+    weak_color: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="strength of color distortion on every view, of labeled images too; 0: none. 0.5 is mmseg's "
+        "PhotoMetricDistortion: brightness +- 32/255, contrast and saturation times 0.5 to 1.5, hue +- 36 degrees, "
+        "each with probability 1/2; other strengths stretch these ranges",
+    )
     strong: Literal["jitter", "intensity"] = Field(
         "jitter",
         description="how a strong view is made. jitter: color jitter, gray, blur (UniMatch, ST++); intensity: up to "
