@@ -104,5 +104,6 @@ def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: to
     if config.data.size:
         tensor = F.interpolate(tensor, config.data.size, mode="bilinear", antialias=True)
     logits = predict_logits(predictor, tensor, config)
-    mask = resize(logits, image.shape[:2]).argmax(1)[0]
+    # As the image was resized, whatever the network's own convention.
+    mask = resize(logits, image.shape[:2], align_corners=False).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())

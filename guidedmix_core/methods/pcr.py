@@ -134,11 +134,10 @@ class PCR(TaughtOnCutMix):
             terms["unlabeled"] = halves["unlabeled"].loss(self.normalize)
             metrics["kept"] = halves["unlabeled"].kept.float().mean()
         if not weights.keys().isdisjoint(("prototype_labeled", "prototype_unlabeled")):
-            assert nets.bank is not None
             size, device = (batch.mask.shape[-2], batch.mask.shape[-1]), batch.mask.device
             points = draw_points(at.shared("points"), size, self.prototypes.grid, device)
             for name, half in halves.items():
-                asked = self._ask(nets.bank, half, points)
+                asked = self._ask(nets, half, points)
                 if f"prototype_{name}" in weights:
                     terms[f"prototype_{name}"] = asked.loss("valid" if name == "labeled" else self.normalize)
                 metrics[f"prototypes_agree_{name}"] = asked.agreement()
@@ -160,9 +159,12 @@ class PCR(TaughtOnCutMix):
         claimed = (pseudo.label, self.kept(pseudo, at), pseudo.valid)
         return {"labeled": Half(*labeled, *truth), "unlabeled": Half(*unlabeled, *claimed)}
 
-    def _ask(self, bank: PrototypeBank, half: Half, points: Points) -> Half:
+    def _ask(self, nets: PrototypeNetworks, half: Half, points: Points) -> Half:
         """What the prototypes say at the points. They remember the features that are to move them after the step."""
-        feature, (label, kept, valid) = points.read(half.feature), map(points.of, (half.label, half.kept, half.valid))
+        assert nets.bank is not None
+        bank = nets.bank
+        feature = points.read(half.feature, align_corners=nets.student.align_corners)
+        label, kept, valid = map(points.of, (half.label, half.kept, half.valid))
         cosines = bank.cosines(feature)
         logits = bank.logits(cosines, self.prototypes.temperature)
         known = bank.initialized[label]
