@@ -18,7 +18,7 @@ from guidedmix_core.checkpoint import config_of, read_checkpoint
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes
 from guidedmix_core.errors import ConfigError
-from guidedmix_core.evaluation import Evaluation, Predictor, evaluate, predict_logits
+from guidedmix_core.evaluation import Evaluation, Predictor, evaluate, predict_scores
 from guidedmix_core.loaders import open_data
 from guidedmix_core.metrics import evaluation_metrics
 from guidedmix_core.schema import build
@@ -103,7 +103,7 @@ def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: to
     tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
     if config.data.size:
         tensor = F.interpolate(tensor, config.data.size, mode="bilinear", antialias=True)
-    logits = predict_logits(predictor, tensor, config)
+    scores = predict_scores(predictor, tensor, config)
     # As the image was resized, whatever the network's own convention.
-    mask = resize(logits, image.shape[:2], align_corners=False).argmax(1)[0]
+    mask = resize(scores, image.shape[:2], align_corners=False).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())

@@ -119,10 +119,12 @@ class Evaluate(Config):
     )
     part: Literal["val", "test"] = Field("val", description="the part of the data set that is evaluated")
     mode: Literal["whole", "sliding"] = Field(
-        "whole", description="the whole image at once, or overlapping windows of the crop size"
+        "whole",
+        description="the whole image at once, or overlapping windows of the crop size, whose probabilities are "
+        "averaged (UniMatch; mmseg and CPS average logits)",
     )
     stride: float = Field(2 / 3, gt=0, le=1, description="of the sliding window, as a share of the crop")
-    flip: bool = Field(False, description="average the prediction with that of the mirrored image")
+    flip: bool = Field(False, description="average the probabilities with those of the mirrored image")
     batch_size: int = Field(8, ge=1, description="images of equal size evaluated at once")
     telemetry_images: int = Field(
         32, ge=0, description="unlabeled images whose withheld truth judges the pseudo masks; 0: none"

@@ -92,9 +92,9 @@ class Segmentor(Component, ABC):
     backbone: Backbone
     align_corners: bool = Field(
         False,
-        description="of bilinear resizing of maps and logits: the middles of corner pixels lie on each other, for which "
-        "crops of 16 n + 1 pixels are made (UniMatch, ST++, CPS, U2PL, AugSeg, ClassMix, PCR); false: their outer "
-        "corners do (mmseg, and so GuidedMix-Net)",
+        description="of bilinear resizing of maps and logits: the middles of corner pixels lie on each other, for "
+        "which crops of 16 n + 1 pixels are made (UniMatch, ST++, CPS, U2PL, AugSeg, ClassMix, PCR); false: their "
+        "outer corners do (mmseg, and so GuidedMix-Net)",
     )
 
     def check_tap(self, tap: str, path: str) -> None:
