@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import config_of, read_checkpoint
@@ -39,8 +40,8 @@ class Prediction:
 def load_predictor(
     checkpoint: Path, changes: Mapping[str, Any], device: str = "auto"
 ) -> tuple[RunConfig, Predictor, torch.device]:
-    """The predictor of a checkpoint, in evaluation mode. `changes` may move data and evaluation (`data.root`,
-    `evaluate.part`), not the networks."""
+    """The predictor of a checkpoint, in evaluation mode and in the precision of its run. `changes` may move data and
+    evaluation (`data.root`, `evaluate.part`), not the networks."""
     place = Place.here(device)
     state = read_checkpoint(checkpoint, place.device)
     foreign = [path for path in changes if path.split(".")[0] not in ("data", "evaluate", "split")]
@@ -52,7 +53,13 @@ def load_predictor(
     config = build(override(config_of(state, checkpoint), changes, "command line"))
     nets = build_networks(config, len(config.data.classes()), pretrained=False).to(place.device)
     nets.load_state_dict(state["nets"])
-    return config, config.method.predictor(nets.eval()), place.device
+    predictor = config.method.predictor(nets.eval())
+
+    def as_trained(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K H W"]:
+        with place.autocast(config.train.precision):
+            return predictor(image)
+
+    return config, as_trained, place.device
 
 
 @torch.no_grad()

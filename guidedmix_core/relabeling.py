@@ -63,7 +63,7 @@ def relabel(
         alive()
         if earlier is not None and images[i] in kept:
             return earlier[kept[images[i]]]
-        with _autocast(stage, place):
+        with place.autocast(stage.train.precision):
             image, align = data.unlabeled_image(i, place.device), stage.segmentor.align_corners
             return predict_mask(network, image, ask.scales, ask.flip, align_corners=align)
 
@@ -117,7 +117,7 @@ def _stabilities(
     def judge(i: int) -> float:
         alive()
         image = data.unlabeled_image(i, place.device)
-        with _autocast(stage, place):
+        with place.autocast(stage.train.precision):
             *before, final = (network(image).argmax(1)[0] for network in networks)
         return stability(before, final, len(data.classes))
 
@@ -132,10 +132,6 @@ def _network(stage: RunConfig, weights: Path, place: Place) -> SegmentationNetwo
     names = stage.data.classes().names
     builder = Builder(stage.seed, stage.segmentor, len(names), False, names, load_weights(weights))
     return builder.segmentor("student").to(place.device).eval()
-
-
-def _autocast(stage: RunConfig, place: Place) -> torch.autocast:
-    return torch.autocast(place.device.type, torch.bfloat16, enabled=stage.train.precision == "bf16")
 
 
 def _shared(items: Sequence[int], make: Callable[[int], Made], place: Place) -> Iterator[tuple[int, Made]]:

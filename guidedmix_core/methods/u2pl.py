@@ -109,7 +109,7 @@ class U2PL(TaughtOnCutMix):
         (labeled, of_labeled), (unlabeled, of_unlabeled) = self.read(nets, batch.image, image, tap)
         look = self._look_again(nets, torch.cat([batch.image, image]), tap, at)
         size = (image.shape[-2], image.shape[-1])
-        doubt = nets.teacher.resize(look.logits[len(batch.image) :].float(), size).softmax(1)
+        doubt = nets.teacher.resize(look.logits[len(batch.image) :], size).softmax(1)
         judged = replace(pseudo, probability=doubt)
         kept = self.kept(judged, at)
         terms, metrics = {"supervised": self.labeled.loss(labeled, batch.mask)}, {"kept": kept.float().mean()}
@@ -172,7 +172,7 @@ class U2PL(TaughtOnCutMix):
 
         return parts(
             pixels(batch.mask, judged.label),
-            nets.teacher.resize(look.logits.float(), size).softmax(1).transpose(0, 1).flatten(1),
+            nets.teacher.resize(look.logits, size).softmax(1).transpose(0, 1).flatten(1),
             sure=pixels(has_class, sure),
             doubtful=pixels(has_class, doubtful),
             labeled=pixels(torch.ones_like(has_class), torch.zeros_like(judged.valid)),

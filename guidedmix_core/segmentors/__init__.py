@@ -65,8 +65,8 @@ class SegmentationNetwork(nn.Module):
         return self.resize(logits, (image.shape[-2], image.shape[-1])), maps[tap]
 
     def resize(self, logits: Float[Tensor, "N K h w"], size: tuple[int, int]) -> Float[Tensor, "N K H W"]:
-        """Bilinear, by the segmentor's convention of corners."""
-        return resize(logits, size, align_corners=self.align_corners)
+        """Bilinear, in fp32 whatever the network computes in, by the segmentor's convention of corners."""
+        return resize(logits.float(), size, align_corners=self.align_corners)
 
     def tail(self, after: str) -> SegmentationNetwork:
         """A network of the stages after a tap, sharing their weights with this one."""

@@ -15,7 +15,7 @@ from guidedmix_core.modules.encoder import low_level
 from guidedmix_core.optimizers import backbone_and_head
 from guidedmix_core.rng import ambient
 from guidedmix_core.sections import Optim
-from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
+from guidedmix_core.segmentors import SegmentationNetwork, Segmentor, resize
 from guidedmix_core.segmentors.deeplabv3 import DeepLabV3
 from guidedmix_core.segmentors.deeplabv3plus import DeepLabV3Plus
 from guidedmix_core.segmentors.unet import UNet
@@ -114,6 +114,16 @@ def test_every_map_is_resized_by_the_convention_of_the_segmentor(name, align_cor
     network.read(image(), "context")
     network.tail("c5").resize(torch.rand(1, 2, 3, 4), (6, 8))
     assert len(seen) >= 3 and set(seen) == {align_corners}
+
+
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_logits_are_enlarged_in_full_precision(name):
+    network, size = built(small(name)).eval(), (33, 41)
+    with torch.autocast("cpu", torch.bfloat16):
+        small_logits = network.run({"image": image()})["logits"]
+        assert small_logits.dtype == torch.bfloat16
+        for logits in (network(image()), network.read(image(), "context")[0]):
+            assert torch.equal(logits, resize(small_logits.float(), size, align_corners=False))
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
