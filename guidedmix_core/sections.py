@@ -44,7 +44,9 @@ class Augment(Config):
 
     crop: Size = Field((96, 96), description="height and width of a training crop, in pixels")
     scale: Range = Field(
-        (0.5, 2.0), description="the image is resized by a factor drawn uniformly from this range before the crop"
+        (0.5, 2.0),
+        description="the image is resized by a factor drawn uniformly from this range before the crop; shrunk without "
+        "antialiasing (as OpenCV in mmseg does; PIL in UniMatch and ST++ antialiases)",
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     max_class_share: float = Field(
