@@ -11,9 +11,9 @@ algorithm, with f the features at a tap and M prototypes p_c,m of each class c:
     teacher <- decay * teacher + (1 - decay) * student
 
 The result is the linear predictor. The prototypes begin as k-means of features of labeled pixels, so a stage of
-supervised training belongs before: without one they are clusters of what an untrained network says. Published are the
-clusters' name and number alone; ours see the network in evaluation mode on the center crop of each labeled image at
-scale 1, so that what is rare there or lies at the border has few pixels or none.
+supervised training belongs before: without one they are clusters of what an untrained network says. Published is a file
+of them, not how it was made: here of the center crop of each labeled image at scale 1, in evaluation mode, so that what
+is rare or lies at the border has few pixels or none.
 """
 
 from __future__ import annotations
