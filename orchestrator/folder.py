@@ -1,7 +1,7 @@
 """The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
-    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
+    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json  code/<digest>.patch
     mlflow.db  mlflow-artifacts/  optuna.journal  aside/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
@@ -54,6 +54,8 @@ class StudyFolder:
         self.exports = self.path / "report"
         """For papers and programs: tables, figures, raw numbers."""
         self.provenance = self.path / "provenance.json"
+        self.code = self.path / "code"
+        """Patches: uncommitted changes that a run was made with."""
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
@@ -159,6 +161,11 @@ class TrialFolder:
     def stages(self) -> Path:
         """Stages of runs, beside the study: all studies there share them."""
         return self.path.absolute().parent.parent.parent / "stages"
+
+    @property
+    def code(self) -> Path:
+        """The study's."""
+        return self.path.parent.parent / "code"
 
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
