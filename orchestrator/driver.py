@@ -87,7 +87,7 @@ class Driver:
         """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
         request = _request(self.study, self.base, self.folder)
         self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
-        write_json(self.folder.provenance, {**(here := environment()), "price": _price()})
+        write_json(self.folder.provenance, {**(here := environment(code=self.folder.code)), "price": _price()})
         events = self.folder.events()
         for event in unsaid(events, load_trials(self.folder)):
             self.folder.append(event)

@@ -1,7 +1,7 @@
 """The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
-    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
+    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json  code/<digest>.patch
     mlflow.db  mlflow-artifacts/  optuna.journal  aside/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
@@ -56,6 +56,8 @@ class StudyFolder:
         self.exports = self.path / "report"
         """For papers and programs: tables, figures, raw numbers."""
         self.provenance = self.path / "provenance.json"
+        self.code = self.path / "code"
+        """Patches: uncommitted changes that a run was made with."""
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
@@ -163,6 +165,11 @@ class TrialFolder:
         """Stages of runs, beside the study: all studies there share them."""
         return self.path.absolute().parent.parent.parent / "stages"
 
+    @property
+    def code(self) -> Path:
+        """The study's."""
+        return self.path.parent.parent / "code"
+
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
         return _exclusive(self.path, wait=60)
@@ -228,8 +235,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        place = shown(path)
-        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file, or delete it") from None
+        raise ConfigError(f"{shown(path)}: damaged, not readable as JSON: {error}; restore or delete it") from None
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -283,8 +289,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         return json.loads(line)
     except ValueError as error:
-        place = f"{shown(path)}:{number}"
-        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file") from None
+        raise ConfigError(f"{shown(path)}:{number}: damaged, not readable as JSON: {error}; restore it") from None
 
 
 def cut_torn_line(handle: int) -> None:

@@ -55,6 +55,7 @@ def take_over(found: TrialFolder, into: TrialFolder, objective: Objective) -> st
             shutil.copytree(found.panels, into.panels, dirs_exist_ok=True)
         _link(found.checkpoint / "best.pt", into.checkpoint / "best.pt")
         publish(into.path)
+        _take_changes(found, into)
         made_by = read_json(found.trial).get("reused_from") or found.path.absolute().parent.parent.name
         write_json(into.trial, {**read_json(into.trial), "reused_from": made_by})
         result = read_json(found.result)
@@ -74,6 +75,16 @@ def reused_words(records: Iterable[TrialRecord], folder: StudyFolder) -> str | N
     here = read_json(folder.provenance)["git"]
     others = sum(read_json(folder.trial(record.fingerprint).environment)["git"] != here for record in taken)
     return f"{said}; {others} of them made by other code" if others else said
+
+
+def _take_changes(found: TrialFolder, into: TrialFolder) -> None:
+    """The patch of the code that made the run, if there is one."""
+    git = read_json(into.environment)["git"]
+    if not git or not git["dirty"]:
+        return
+    refresh(patch := found.code / f"{git['diff']}.patch")
+    if patch.exists():
+        write_atomic(into.code / patch.name, patch.read_bytes())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -37,7 +37,7 @@ def train_one(
     trial = folder.trial(fingerprint(config))
     with folder.running():
         folder.claim(request, trial.fingerprint)
-        write_json(folder.provenance, environment())
+        write_json(folder.provenance, environment(code=folder.code))
         hand_out(trial, config, label=base.rpartition("/")[2])
         _tell(folder, listeners, "study_started", None, folder)
         _tell(folder, listeners, "trial_started", load_trial(trial))

@@ -212,7 +212,7 @@ def _end_silent(config: RunConfig, folder: TrialFolder, reporter: Reporting, fai
 def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
     """Write down what starts where; the time of the first start."""
     write_atomic(folder.config, yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True))
-    here = environment(device)
+    here = environment(device, code=folder.code)
     if not folder.environment.exists():
         write_json(folder.environment, {**here, "restarts": []})
         return here["time"]

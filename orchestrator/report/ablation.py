@@ -141,7 +141,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         room = spread_of(comparison.objective.metric, comparison.headroom)
         said.append(
             f"There is little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
-            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits the schedule, and a part of "
+            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits {reference.name}, and a part of "
             "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )
     if text := harmed(facts, comparison):

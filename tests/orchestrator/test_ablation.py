@@ -30,6 +30,7 @@ blocks:
   seed: [0, 1, 2]
   split.seed: [0, 1, 5]
 """
+SHIPPED = [path.stem for path in sorted(Path(search_spaces()[0]).glob("ablation/*.yaml"))]
 
 
 @pytest.fixture
@@ -213,11 +214,17 @@ def test_an_ablation_is_dumped_and_built_again_without_loss(write):
     assert AblationStudy.model_validate(dump(study)) == study
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(Path(search_spaces()[0]).glob("ablation/*.yaml"))])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_each_ablation_that_comes_with_the_project_is_sound(name):
     study, base = load(name)
     runs = study.plan(base)["runs"]
     assert len({digest for row in runs.values() for digest in row}) == len(runs) * len(study.block_values)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_all_labels_are_the_ceiling_of_each_ablation_that_has_them_and_no_rival(name):
+    study, _ = load(name)
+    assert "all_labels" not in study.names or study.ceiling == "all_labels"
 
 
 def test_a_cell_of_the_small_run_needs_no_file():
