@@ -29,6 +29,14 @@ def sees_batches(config: RunConfig) -> bool:
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in nets.modules())
 
 
+def synchronized(nets: nn.Module) -> nn.Module:
+    """With BatchNorm's statistics over the images of all workers. torch's own conversion would drop the activation that
+    timm's layers have in them."""
+    from timm.layers.norm_act import convert_sync_batchnorm  # takes a second to load, and only a group needs it
+
+    return convert_sync_batchnorm(nets)
+
+
 @dataclass(frozen=True)
 class Builder:
     """Builds each module on the stream of its purpose (see `methods.Build`)."""

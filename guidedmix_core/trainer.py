@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from guidedmix_core.batch import Batch, StepLosses
-from guidedmix_core.building import build_networks
+from guidedmix_core.building import build_networks, synchronized
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
@@ -24,7 +23,7 @@ from guidedmix_core.evaluation import Evaluation, Predictor, draw_panels, evalua
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
-from guidedmix_core.place import Place
+from guidedmix_core.place import Place, exactness
 from guidedmix_core.reports import Report, Reporter, Result
 from guidedmix_core.rng import At
 from guidedmix_core.schedules import lr_factor
@@ -65,7 +64,7 @@ def train(
     for name in ("batch_size", "unlabeled_batch_size"):
         if (size := getattr(config.train, name)) % parts:
             raise ConfigError(f"train.{name}={size}: expected a multiple of workers x accumulate = {parts}")
-    with exactness(config, place):
+    with exactness(config.train.deterministic):
         data, start = open_data(config), Start()
         has_begun = place.agree(checkpoints.last.exists())
         if config.stages and (not has_begun or config.method.stored_masks() is not None):
@@ -104,7 +103,7 @@ class Run:
         if config.train.precision == "bf16" and place.device.type == "cuda":
             self.nets = self.nets.to(memory_format=torch.channels_last)
         if place.world > 1 and place.device.type == "cuda":
-            self.nets = nn.SyncBatchNorm.convert_sync_batchnorm(self.nets)
+            self.nets = synchronized(self.nets)
         self.players = self.method.players(self.nets, config.optim)
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
@@ -280,18 +279,3 @@ class Run:
         players = {name: player.state_dict() for name, player in self.players.items()}
         rest = {"seconds": self.seconds, "metrics": report.metrics, "best": asdict(self.best)}
         return {"step": self.step, "nets": self.nets.state_dict(), "players": players, **rest}
-
-
-@contextmanager
-def exactness(config: RunConfig, place: Place) -> Iterator[None]:
-    """Deterministic kernels while the run lasts, if it asks for them."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    exact = config.train.deterministic
-    torch.use_deterministic_algorithms(exact, warn_only=True)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = exact, not exact
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
