@@ -37,6 +37,13 @@ def synchronized(nets: nn.Module) -> nn.Module:
     return convert_sync_batchnorm(nets)
 
 
+def running_statistics(nets: nn.Module) -> list[Tensor]:
+    """What BatchNorm gathers for evaluation, where it was not synchronized: each worker's own."""
+    layers = [layer for layer in nets.modules() if isinstance(layer, _BatchNorm)]
+    found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    return [statistic for statistic in found if statistic is not None]
+
+
 @dataclass(frozen=True)
 class Builder:
     """Builds each module on the stream of its purpose (see `methods.Build`)."""

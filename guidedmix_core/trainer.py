@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from guidedmix_core.batch import Batch, StepLosses
-from guidedmix_core.building import build_networks, synchronized
+from guidedmix_core.building import build_networks, running_statistics, synchronized
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
@@ -30,6 +30,7 @@ from guidedmix_core.schedules import lr_factor
 from guidedmix_core.segmentors import SegmentationNetwork
 from guidedmix_core.stage_folder import save_weights
 from guidedmix_core.stages import Passing, Start, run_stages
+from guidedmix_core.workers import average_over_workers, gather_from_workers, sum_over_workers
 
 
 class Step(nn.Module):
@@ -104,6 +105,7 @@ class Run:
             self.nets = self.nets.to(memory_format=torch.channels_last)
         if place.world > 1 and place.device.type == "cuda":
             self.nets = synchronized(self.nets)
+        self.statistics = running_statistics(self.nets) if place.world > 1 and place.device.type != "cuda" else []
         self.players = self.method.players(self.nets, config.optim)
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
@@ -183,6 +185,7 @@ class Run:
                 nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
+            average_over_workers(self.statistics)
             self.method.after_step(self.nets, self.at(place.rank * accumulate))
         self.step += 1
         if place.rank == 0 and (snapshot := self.passing.snapshots.get(self.step)):
@@ -218,10 +221,12 @@ class Run:
         self.first_bad = torch.minimum(self.first_bad, bad)
 
     def _read_sums(self, since: int, seconds: float) -> dict[str, float]:
-        """Means since the last report. The one place that waits for the device."""
-        if np.isfinite(first := float(self.first_bad)):
+        """Means over all workers since the last report. The one place that waits for the device."""
+        first = gather_from_workers(self.first_bad.unsqueeze(0)).min().item()
+        if np.isfinite(first):
             raise TrialFailed(f"the loss is not finite from step {int(first)} on", reason="diverged", step=int(first))
-        means = {f"train/{name}": float(value / number) for name, (value, number) in self.sums.items()}
+        values, numbers = sum_over_workers(torch.stack(list(self.sums.values()))).unbind(1)
+        means = {f"train/{name}": mean for name, mean in zip(self.sums, (values / numbers).tolist(), strict=True)}
         self.sums = {}
         images = self.config.train.batch_size + self.config.train.unlabeled_batch_size * self.method.views().unlabeled
         lr = self.config.optim.lr * lr_factor(self.config.optim, self.step - 1, self.config.train.steps)
@@ -268,7 +273,7 @@ class Run:
 
     def _leave(self, seconds: float) -> None:
         """Alone: the first worker writes the checkpoint, and the others end with it. The next report will be that of a
-        run which never left."""
+        run which never left; of a group's, `train/*` has the first worker's sums twice instead of everybody's."""
         self.seconds += seconds
         unreported = {"since": self.reported, "sums": self.sums, "first_bad": self.first_bad}
         state = self._state(Report(self.step, {**self.last_metrics, **self._times()}))
