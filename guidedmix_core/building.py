@@ -58,8 +58,11 @@ class Builder:
     def segmentor(self, purpose: str, *, fresh: bool = False) -> SegmentationNetwork:
         with ambient(self.seed, "init", purpose):
             network = self.config.build(self.num_classes)
-        if self.start is not None and purpose == "student" and not fresh:
-            network.load_state_dict(self.start)
+        if self.start is not None and not fresh:
+            handed = dict(self.start)
+            if purpose != "student":
+                handed |= {name: weight for name, weight in network.state_dict().items() if ".backbone." not in name}
+            network.load_state_dict(handed)
         elif self.pretrained:
             self.config.backbone.load_weights(network.backbone)
         return network
