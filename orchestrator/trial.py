@@ -165,7 +165,7 @@ def _attempt(
     in_group = dist.is_available() and dist.is_initialized()
     when_silent = partial(_end_silent, config, folder, reporter, failures, started)
     try:
-        _note_data(config, folder)
+        _note_data(config, folder, checkpoints)
         _go_on_from_checkpoint(used, folder, checkpoints, reporter)
         with Watchdog(failures.hang_minutes, when_silent) as reporter.watchdog:
             result = train(used, reporter, checkpoints, device=device, stages=folder.stages)
@@ -212,11 +212,16 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
     return first["time"]
 
 
-def _note_data(config: RunConfig, folder: TrialFolder) -> None:
+def _note_data(config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints) -> None:
+    """What is read. A run that goes on needs pretrained weights no more: those it began from are noted."""
     data = open_data(config)
-    for stage in stage_folders(config, data, folder):
-        refresh(stage, without=())
-    write_json(folder.environment, {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped})
+    noted = {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped}
+    if not (has_begun := checkpoints.last.exists()):
+        noted["weights"] = config.segmentor.backbone.weights_digest()
+    write_json(folder.environment, noted)
+    if not has_begun or config.method.stored_masks() is not None:
+        for stage in stage_folders(config, data, folder):
+            refresh(stage, without=())
 
 
 def _note_step(folder: TrialFolder, step: int) -> None:
