@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,10 @@ class Place:
         if device == "auto":
             device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return cls(torch.device(device), rank, world)
+
+    def autocast(self, precision: Literal["fp32", "bf16"]) -> torch.autocast:
+        """What `train.precision` means here."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def agree(self, value: Value) -> Value:
         """The first worker's value, on all of them."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import TrialFailed
-from guidedmix_core.evaluation import predict_logits, pseudo_quality
+from guidedmix_core.evaluation import predict_scores, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.metrics import count
 from guidedmix_core.place import Place, exactness
@@ -109,7 +109,7 @@ def _image_seconds(run: Run, data: RunData, place: Place) -> float:
         for batch in islice(data.evaluation(place.device), BATCHES):
 
             def judge(image: Tensor = batch.image, mask: Tensor = batch.mask) -> None:
-                count(predict_logits(predictor, image, run.config).argmax(1), mask, len(data.classes))
+                count(predict_scores(predictor, image, run.config).argmax(1), mask, len(data.classes))
 
             spent.append(_seconds(judge, place) / len(batch.ids))
     return statistics.median(spent[1:] or spent)

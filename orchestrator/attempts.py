@@ -11,7 +11,7 @@ from orchestrator.comparison import asked_for
 from orchestrator.failures import OF_THE_MACHINE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.results import load_trials
-from orchestrator.storage import publish, refresh
+from orchestrator.storage import move, refresh
 
 
 def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
@@ -20,14 +20,12 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     The result goes last: a crash in between leaves a failed run, of which the rest is put aside by the next call.
     """
     refresh(folder.path, without=())
-    number = 1 + len([*folder.attempts.glob("*")])
+    number = 1 + max((int(place.name) for place in folder.attempts.glob("*") if place.name.isdecimal()), default=0)
     made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
     place = folder.attempts / str(number)
-    place.mkdir(parents=True)
     for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
         if path.exists():
-            path.rename(place / path.name)
-    publish(folder.path)
+            move(path, place / path.name)
     return number
 
 

@@ -9,29 +9,29 @@ from rich.text import Text
 
 from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
-from orchestrator.image_bootstrap import Gap, ImageGaps
+from orchestrator.image_bootstrap import Gap, ImageGaps, with_gaps
 
 
 def effects_table(comparison: Comparison) -> Table | None:
-    """Main effects and pairs, away from the levels of the reference. None if the cells are no two-level design."""
-    if not comparison.effects:
+    """Main effects and pairs, away from the levels of the reference. None if there are none."""
+    if comparison.effects is None or not comparison.effects.found:
         return None
     table = _table("factor", f"effect, {100 * comparison.analysis.interval:g} %", "blocks", "not told apart from")
-    for effect in comparison.effects:
-        aliases = ", ".join(" × ".join(alias) for alias in effect.aliases)
+    for effect in comparison.effects.found:
         written = written_difference(comparison.objective.metric, effect.estimate)
-        table.add_row(*map(Text, (" × ".join(effect.factors), written, str(effect.estimate.n), aliases)))
+        table.add_row(*map(Text, (effect.name, written, str(effect.estimate.n), effect.confounded)))
     return table
 
 
-def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps]) -> Table | None:
-    """Differences of mIoU with intervals over images, and how many classes' intervals lie above or below 0."""
-    if not gaps:
+def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps | str]) -> Table | None:
+    """Differences of mIoU with intervals over images, and how many classes' intervals lie above or below 0. None
+    without any."""
+    if not (known := with_gaps(gaps)):
         return None
-    images = next(iter(gaps.values())).images
+    images = next(iter(known.values())).images
     over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
     table = _table("cell", over, "classes above 0", "below", "open")
-    for name, found in gaps.items():
+    for name, found in known.items():
         table.add_row(*map(Text, (name, _written(found.miou), *map(str, found.counts))))
     return table
 

@@ -34,6 +34,8 @@ from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, s
 
 log = logging.getLogger(__name__)
 
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder in which nobody can write."""
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C it is ten times faster, and the summary reads YAML at every event."""
 
@@ -117,8 +119,9 @@ class StudyFolder:
             self._lease.check()
         append_line(self.journal, {"time": now(), **event})
 
-    def events(self) -> list[dict[str, Any]]:
-        return read_lines(self.journal)
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Without so many at the beginning."""
+        return read_lines(self.journal, since)
 
 
 class _Inside:
@@ -172,10 +175,12 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise no_place(folder, error) from None
     except Timeout:
         raise ConfigError(f"{folder}: is being run by another process; wait for it, or stop it first") from None
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise no_place(folder, error) from None
     try:
         yield
     finally:
@@ -246,8 +251,8 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     publish(path)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that grows by `append_line`; none if there is no file.
+def read_lines(path: Path, since: int = 0) -> list[dict[str, Any]]:
+    """The records of a file that grows by `append_line`, without so many at the beginning; none if there is no file.
 
     A torn last line is what a crash leaves: it is left out, and said so. Any other damage is a ConfigError.
     """
@@ -256,7 +261,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: the last line is torn by a crash and left out", shown(path))
-    return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_record(path, number, line) for number, line in enumerate(lines[since:], start=since + 1)]
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

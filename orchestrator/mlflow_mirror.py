@@ -273,9 +273,10 @@ class Mirror:
             (record for record in self.ended.values() if record.role == "trial"), key=lambda record: record.ended or ""
         )
         rows, tags = [], {}
-        for count in range(self.progress + 1, len(ended) + 1):
-            if winner := best(ended[:count], goal):
-                rows.append({"step": count, "time": ended[count - 1].ended, f"best/{goal.metric}": winner.objective})
+        winner = best(ended[: self.progress], goal)
+        for count, record in enumerate(ended[self.progress :], start=self.progress + 1):
+            if winner := best([record] if winner is None else [winner, record], goal):
+                rows.append({"step": count, "time": record.ended, f"best/{goal.metric}": winner.objective})
                 tags = {"guidedmix.best": mlflow_run.run_name(winner)}
         self.store.log(self.run, rows, tags=tags)
         self.progress, self._ranked = len(ended), len(self.ended)

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import distributions
@@ -84,9 +85,11 @@ def git_state(source: Path = Path(__file__)) -> dict[str, Any] | None:
     top = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
     digest = hashlib.sha256(diff := _git(top, "diff", "HEAD", "--binary"))
     new = _git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py", "*.yaml").split(b"\0")
-    names = sorted(os.fsdecode(name) for name in new if name)
+    # Editors leave links to nowhere.
+    names = sorted(name for name in map(os.fsdecode, new) if name and (top / name).is_file())
     for name in names:
-        digest.update(name.encode() + b"\0" + (top / name).read_bytes())
+        with suppress(OSError):  # it has vanished since
+            digest.update(name.encode() + b"\0" + (top / name).read_bytes())
     is_dirty = bool(diff or names)
     return {"sha": sha.decode().strip(), "dirty": is_dirty, "diff": digest.hexdigest()[:16] if is_dirty else None}
 

@@ -11,7 +11,7 @@ from orchestrator.listeners import Listener
 from orchestrator.preemption import on_sigterm
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial
-from orchestrator.storage import ask_for, take_back
+from orchestrator.storage import ask_for, remove
 from orchestrator.study import Objective
 from orchestrator.summary import write_summary
 from orchestrator.trial import Progress, hand_out, run_trial
@@ -49,7 +49,7 @@ def train_one(
         def on_stage(stage: StageReport) -> None:
             _tell(folder, listeners, "trial_staged", load_trial(trial), stage)
 
-        take_back(trial.leave)
+        remove(trial.leave)
         told = {"on_report": on_report, "on_stage": on_stage, "progress": progress}
         try:
             with on_sigterm(partial(ask_for, trial.leave)):
@@ -57,8 +57,8 @@ def train_one(
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")
-        if record.failure and record.failure["reason"] == "request":
-            take_back(trial.result)
+        if record.failure and record.failure["reason"] in ("request", "data"):
+            remove(trial.result)
             raise ConfigError(record.failure["message"])
     return record
 

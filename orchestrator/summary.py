@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.budgets import Budgets, budgets
+from orchestrator.budgets import Budgets, TunedRuns, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
 from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
@@ -38,6 +38,7 @@ class Summary:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self._records = Records(folder)
+        self._tuned = TunedRuns(folder)
         self._request: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
         self._rows: dict[str, tuple[TrialRecord, str]] = {}
         self._cells: tuple[list[TrialRecord], dict[str, Any], dict[str, Any]] = ([], {}, {})
@@ -45,15 +46,18 @@ class Summary:
     def write(self) -> None:
         write_atomic(self.folder.summary, self.text())
 
+    def records(self) -> list[TrialRecord]:
+        """What the study asks for, as it is now."""
+        return asked_for(self._asked(), self._records.load())
+
     def text(self) -> str:
-        request = self._asked()
-        records = asked_for(request, self._records.load())
+        request, records = self._asked(), self.records()
         content = _overview(self.folder.name, request, records)
         content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
         if request["kind"] == "ablate":
             content |= self._comparison(request, records)
         if request.get("references"):
-            content["budgets"] = _budgets(budgets(self.folder, request, records))
+            content["budgets"] = _budgets(budgets(self._tuned, request, records))
         if request.get("confirm"):
             content["confirmation"] = self._confirmed(confirmation(request, records))
         rows = ",\n    ".join(self._row(record) for record in records)
@@ -143,10 +147,13 @@ def compared(comparison: Comparison, over_images: Mapping[str, Any]) -> dict[str
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
     if comparison.effects is not None:
-        found["effects"] = [_effect(effect) for effect in comparison.effects]
+        effects = comparison.effects
+        found["effects"] = [_effect(effect) for effect in effects.found]
+        if effects.absent:
+            found["effects_absent"] = effects.absent
         found["half_normal"] = [
-            {"quantile": place, "size": size, "factors": factors}
-            for place, size, factors in half_normal(comparison.effects)
+            {"quantile": place, "size": abs(effect.estimate.mean), "factors": effect.factors}
+            for place, effect in half_normal(effects.found)
         ]
     return found
 
@@ -216,9 +223,12 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _images(gaps: ImageGaps, names: Sequence[str]) -> dict[str, Any]:
+def _images(gaps: ImageGaps | str, names: Sequence[str]) -> dict[str, Any]:
+    if isinstance(gaps, str):
+        return {"absent": gaps}
     classes = zip(names, gaps.classes, strict=True)
     return {
+        "absent": None,
         "count": gaps.images,
         "blocks": gaps.blocks,
         "miou": _gap(gaps.miou),
@@ -232,7 +242,8 @@ def _gap(gap: Gap) -> dict[str, Any]:
 
 def _effect(effect: FactorEffect) -> dict[str, Any]:
     over = effect.estimate
-    return {"factors": effect.factors, "aliases": effect.aliases, "n": over.n, **_difference(over)}
+    what = {"factors": effect.factors, "levels": effect.levels, "aliases": effect.aliases, "parts": effect.parts}
+    return {**what, "n": over.n, **_difference(over)}
 
 
 def _difference(versus: Estimate) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import shutil
 import traceback
 from collections.abc import Mapping
 from functools import partial
@@ -38,7 +37,7 @@ from orchestrator.image_counts import write_counts
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
-from orchestrator.storage import drop, publish, refresh
+from orchestrator.storage import drop, refresh, remove
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -107,7 +106,7 @@ def run_trial(
             except Preempted:
                 reporter.publish_checkpoints()
                 raise
-        _tidy(folder)
+        tidy(folder)
     return load_trial(folder)
 
 
@@ -141,7 +140,18 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> 
         if not folder.result.exists():
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
             write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
+        tidy(folder)
     return load_trial(folder)
+
+
+def tidy(folder: TrialFolder) -> None:
+    """Of a run that has ended, what nobody will go on from is removed: a stopped one's checkpoints, and what a crash
+    left half written."""
+    if read_json(folder.result)["state"] == "stopped":
+        remove(folder.checkpoint)
+    drop(folder.checkpoint)
+    for leftover in folder.checkpoint.glob("*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def _run(
@@ -213,15 +223,23 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
 
 
 def _note_data(config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints) -> None:
-    """What is read. A run that goes on needs pretrained weights no more: those it began from are noted."""
-    data = open_data(config)
-    noted = {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped}
-    if not (has_begun := checkpoints.last.exists()):
+    """TrialFailed if the run has begun with other data: trained on some of each it would be a run of neither.
+
+    One that has begun needs pretrained weights no more; those it began with stay noted.
+    """
+    data, noted, has_begun = open_data(config), read_json(folder.environment), checkpoints.last.exists()
+    if has_begun and noted["data"] not in (None, data.fingerprint):
+        raise TrialFailed(
+            f"the data has changed since the run began (fingerprint {noted['data']}, now {data.fingerprint}); restore "
+            "it, or have the run begin anew: --retry-failed, or for a single run another --study",
+            reason="data",
+        )
+    if not has_begun:
         noted["weights"] = config.segmentor.backbone.weights_digest()
-    write_json(folder.environment, noted)
     if not has_begun or config.method.stored_masks() is not None:
         for stage in stage_folders(config, data, folder):
             refresh(stage, without=())
+    write_json(folder.environment, {**noted, "data": data.fingerprint, "skipped": data.skipped})
 
 
 def _note_step(folder: TrialFolder, step: int) -> None:
@@ -265,16 +283,6 @@ def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> Non
             file = io.BytesIO()
             picture.save(file, format="png")
             write_atomic(folder.panels / f"{panel.id.replace('/', '_')}_{kind}.png", file.getvalue())
-
-
-def _tidy(folder: TrialFolder) -> None:
-    """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
-    if read_json(folder.result)["state"] == "stopped":
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
-        publish(folder.checkpoint)
-    drop(folder.checkpoint)
-    for leftover in folder.checkpoint.glob("*.part"):
-        leftover.unlink()
 
 
 def _free_memory() -> None:

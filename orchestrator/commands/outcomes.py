@@ -36,7 +36,7 @@ def print_ablation(folder: StudyFolder) -> None:
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import asked_for, compare
     from orchestrator.effects_table import effects_table, images_table
-    from orchestrator.image_bootstrap import MEANING, image_gaps
+    from orchestrator.image_bootstrap import MEANING, image_gaps, without_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
 
@@ -51,10 +51,15 @@ def print_ablation(folder: StudyFolder) -> None:
     if (table := effects_table(comparison)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
-    if (table := images_table(comparison, image_gaps(folder, comparison, comparison.cells))) is not None:
+    if comparison.effects is not None and comparison.effects.absent:
+        console.print(Text(f"No effects of factors: {comparison.effects.absent}.", style="dim"))
+    gaps = image_gaps(folder, comparison, comparison.cells)
+    if (table := images_table(comparison, gaps)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
         console.print(Text(MEANING, style="dim"))
+    for sentence in without_gaps(gaps):
+        console.print(Text(sentence, style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

@@ -137,6 +137,20 @@ def test_a_cell_that_is_no_run_is_named_with_its_block(write):
     assert "the cell 'taught' in block 0 is no run:" in problem_of(write(("threshold: 0.8", "threshold: 1.8")))
 
 
+def test_a_cell_that_gives_a_value_twice_is_refused(write):
+    file = write(("plain: {}", "plain: {method.name: supervised, method: {name: cps}}"))
+    assert "ablation.yaml:7: not readable as YAML: method.name is given twice, also inside of method" in problem_of(
+        file
+    )
+
+
+def test_a_cell_that_is_judged_otherwise_is_remarked_before_it_runs(write):
+    study, base = load(write(("plain: {}", "plain: {evaluate.part: test}")))
+    assert any(
+        said.startswith("all is judged otherwise than plain: evaluate.part of the base") for said in study.remarks(base)
+    )
+
+
 def test_blocks_are_needed_and_cells_are_too(write):
     for missing in ("blocks", "cells"):
         values = yaml.safe_load(Path(write()).read_text())

@@ -18,7 +18,7 @@ from orchestrator import trial as trial_module
 from orchestrator.driver import driving
 from orchestrator.executors import executor_named
 from orchestrator.executors.inline import run
-from orchestrator.folder import StudyFolder, read_json, read_lines
+from orchestrator.folder import StudyFolder, read_json, read_lines, write_json
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.study import SearchStudy
@@ -225,6 +225,15 @@ def test_the_scheduler_stops_what_lags_behind(folder: StudyFolder) -> None:
     assert (first.state, second.state, second.step) == ("complete", "stopped", 4)
     assert not folder.trial(second.fingerprint).checkpoint.exists()
     assert read_json(folder.summary)["best"]["number"] == 0
+
+
+def test_a_stopped_run_whose_process_died_before_it_tidied_up_keeps_no_checkpoint(folder: StudyFolder) -> None:
+    run(study_of(**GRID), small_tree(), folder, [], "cpu")
+    trial = folder.trials()[0]
+    write_json(trial.result, {**read_json(trial.result), "state": "stopped"})  # and the journal does not say so
+    assert trial.checkpoint.exists()
+    run(study_of(**GRID), small_tree(), folder, [], "cpu")
+    assert [trial.checkpoint.exists() for trial in folder.trials()] == [False, True, True]
 
 
 def test_a_small_space_ends_early_and_is_planned_as_it_was(folder: StudyFolder) -> None:

@@ -68,6 +68,13 @@ def test_a_new_module_is_a_difference_and_a_data_file_is_none(repository: Path) 
     assert with_module["dirty"]
 
 
+def test_a_link_to_nowhere_is_no_obstacle(repository: Path) -> None:
+    (repository / ".#code.py").symlink_to("me@host.123:456")
+    state = git_state(repository / "code.py")
+    assert state is not None
+    assert not state["dirty"]
+
+
 def test_code_outside_a_repository_has_no_commit(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("a = 1\n")
     assert git_state(tmp_path / "code.py") is None

@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ import yaml
 from PIL import Image
 
 from guidedmix_core import ConfigError
-from orchestrator import tracking
+from orchestrator import mlflow_mirror, tracking
 from orchestrator.folder import StudyFolder, TrialFolder, append_line, now, read_json, write_json, write_lines
 from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_run import metric_name
-from orchestrator.results import load_trial
+from orchestrator.results import TrialRecord, best, load_trial
+from orchestrator.study import Objective
 from orchestrator.tracking import MlflowWindow, start_ui
 
 if TYPE_CHECKING:
@@ -349,6 +351,22 @@ def test_any_class_name_is_a_metric(folder: StudyFolder, name: str) -> None:
 
 def test_class_names_that_differ_in_signs_only_stay_apart() -> None:
     assert len({metric_name(name) for name in ("a+b", "a-b", "a&b", "a b", "a_b")}) == 5
+
+
+def test_what_was_best_after_each_of_many_trials_costs_a_look_at_each(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        end(begin(folder, number), objective=0.5)
+    mirror, looks = Mirror(LOCAL, folder), []
+
+    def counted(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+        looks.extend(records := [*records])
+        return best(records, objective)
+
+    monkeypatch.setattr(mlflow_mirror, "best", counted)
+    mirror.sync()
+    assert len(looks) <= 40
 
 
 def test_more_metrics_than_a_request_may_have_all_arrive(folder: StudyFolder) -> None:

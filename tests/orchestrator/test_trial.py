@@ -258,10 +258,10 @@ def test_an_objective_that_is_not_finite_is_a_diverged_run(
 
 
 def test_an_objective_that_no_run_reports_is_a_wrong_request(folder: TrialFolder) -> None:
-    record = run_trial(small_run(), folder, Objective(metric="val/miuo"), device="cpu")
+    record = run_trial(small_run(), folder, Objective(metric="train/gain"), device="cpu")
     assert record.failure is not None
     assert record.failure["reason"] == "request"
-    assert "'val/miuo'" in record.failure["message"] and "val/miou" in record.failure["message"]
+    assert "'train/gain'" in record.failure["message"] and "val/miou" in record.failure["message"]
 
 
 def test_a_damaged_checkpoint_fails_the_trial_as_such(folder: TrialFolder) -> None:
@@ -272,6 +272,27 @@ def test_a_damaged_checkpoint_fails_the_trial_as_such(folder: TrialFolder) -> No
     assert record.failure is not None
     assert record.failure["reason"] == "checkpoint"
     assert "last.pt" in record.failure["message"]
+
+
+def test_a_run_that_began_with_other_data_fails_as_such_and_keeps_what_it_has_made(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    write_json(folder.environment, {**read_json(folder.environment), "data": "0123456789abcdef"})
+    record = go(folder)
+    assert record.failure is not None
+    assert record.failure["reason"] == "data"
+    assert "began (fingerprint 0123456789abcdef, now" in record.failure["message"]
+    assert (record.data, (folder.checkpoint / "last.pt").exists()) == ("0123456789abcdef", True)
+
+
+def test_data_may_change_before_the_first_checkpoint(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(2))
+    (folder.checkpoint / "last.pt").unlink()
+    noted = read_json(folder.environment)
+    write_json(folder.environment, {**noted, "data": "0123456789abcdef"})
+    assert (record := go(folder)).state == "complete"
+    assert record.data == read_json(folder.environment)["data"] == noted["data"]
 
 
 def test_a_folder_of_another_run_is_refused(folder: TrialFolder) -> None:
