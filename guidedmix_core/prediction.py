@@ -18,6 +18,7 @@ from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import config_of, read_checkpoint
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes
+from guidedmix_core.datasets._images import decode_rgb
 from guidedmix_core.errors import ConfigError
 from guidedmix_core.evaluation import Evaluation, Predictor, evaluate, predict_scores
 from guidedmix_core.loaders import open_data
@@ -104,10 +105,10 @@ def palette_image(mask: UInt8[np.ndarray, "H W"], classes: Classes) -> Image.Ima
 @torch.no_grad()
 def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: torch.device) -> Prediction:
     try:
-        image = np.array(Image.open(path).convert("RGB"))
+        image = decode_rgb(path)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read as an image: {error}") from None
-    tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
+    tensor = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
     if config.data.size:
         tensor = F.interpolate(tensor, config.data.size, mode="bilinear", antialias=True)
     scores = predict_scores(predictor, tensor, config)

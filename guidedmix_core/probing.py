@@ -20,10 +20,10 @@ from guidedmix_core.errors import TrialFailed
 from guidedmix_core.evaluation import predict_scores, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.metrics import count
-from guidedmix_core.place import Place
+from guidedmix_core.place import Place, exactness
 from guidedmix_core.reports import Reporter
 from guidedmix_core.stages import Start, run_stages
-from guidedmix_core.trainer import Run, exactness, train_stage
+from guidedmix_core.trainer import Run, train_stage
 
 WARM_UP = 3
 """Steps that are not counted: the first ones pick kernels and fill caches."""
@@ -65,7 +65,7 @@ def probe(config: RunConfig, *, device: str = "auto") -> Cost:
     """
     place, short = Place.here(device), _short(config)
     try:
-        with tempfile.TemporaryDirectory() as folder, exactness(short, place):
+        with tempfile.TemporaryDirectory() as folder, exactness(short.train.deterministic):
             return _measure(short, place, Path(folder))
     except torch.OutOfMemoryError as error:
         raise TrialFailed(f"out of memory while {config.method.name} was measured", reason="oom") from error

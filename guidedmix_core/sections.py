@@ -105,7 +105,10 @@ class Train(Config):
     batch_size: int = Field(8, ge=1, description="labeled images a step, over all workers")
     unlabeled_batch_size: int = Field(8, ge=1, description="unlabeled images a step, over all workers")
     accumulate: int = Field(
-        1, ge=1, description="micro-batches a step: the same batch in less memory (BatchNorm sees the micro-batch)"
+        1,
+        ge=1,
+        description="micro-batches a step: the same images in less memory. Each micro-batch settles for itself "
+        "BatchNorm, divisors where pixels are ignored, OHEM's min_kept, quantiles, boxes and partners",
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: autocast and channels_last; losses stay in fp32"

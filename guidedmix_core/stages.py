@@ -65,8 +65,10 @@ def lineage(config: RunConfig) -> str:
 
 
 def address(config: RunConfig, data: RunData) -> str:
-    """16 hexadecimal digits for all that leads to a run's weights: its tree and its data, not how it is judged."""
-    return hashlib.sha256(f"{lineage(config)} {data.trained_on}".encode()).hexdigest()[:16]
+    """16 hexadecimal digits for all that leads to a run's weights: its tree, its data and the content of pretrained
+    weights, not how it is judged."""
+    origin = [lineage(config), data.trained_on, *filter(None, [config.segmentor.backbone.weights_digest()])]
+    return hashlib.sha256(" ".join(origin).encode()).hexdigest()[:16]
 
 
 def run_stages(config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train) -> Start:
@@ -140,6 +142,7 @@ class _Chain:
             "seconds_in_all": start.seconds + result.seconds,
             "metrics": finite(result.metrics),
             "data": self.data.trained_on,
+            "weights": self.config.segmentor.backbone.weights_digest(),
             "torch": torch.__version__,
         }
         write_text(self.folders[i].result, json.dumps(record, indent=1) + "\n")

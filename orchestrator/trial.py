@@ -223,16 +223,22 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
 
 
 def _note_data(config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints) -> None:
-    """TrialFailed if the run has begun with other data: trained on some of each it would be a run of neither."""
-    data, noted = open_data(config), read_json(folder.environment)
-    if checkpoints.last.exists() and noted["data"] not in (None, data.fingerprint):
+    """TrialFailed if the run has begun with other data: trained on some of each it would be a run of neither.
+
+    One that has begun needs pretrained weights no more; those it began with stay noted.
+    """
+    data, noted, has_begun = open_data(config), read_json(folder.environment), checkpoints.last.exists()
+    if has_begun and noted["data"] not in (None, data.fingerprint):
         raise TrialFailed(
             f"the data has changed since the run began (fingerprint {noted['data']}, now {data.fingerprint}); restore "
             "it, or have the run begin anew: --retry-failed, or for a single run another --study",
             reason="data",
         )
-    for stage in stage_folders(config, data, folder):
-        refresh(stage, without=())
+    if not has_begun:
+        noted["weights"] = config.segmentor.backbone.weights_digest()
+    if not has_begun or config.method.stored_masks() is not None:
+        for stage in stage_folders(config, data, folder):
+            refresh(stage, without=())
     write_json(folder.environment, {**noted, "data": data.fingerprint, "skipped": data.skipped})
 
 

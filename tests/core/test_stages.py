@@ -23,7 +23,7 @@ from guidedmix_core.errors import ConfigError, TrialFailed
 from guidedmix_core.loaders import open_data
 from guidedmix_core.reports import StageReport
 from guidedmix_core.stage_folder import StageFolder, load_weights
-from guidedmix_core.stages import address
+from guidedmix_core.stages import address, lineage
 from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
@@ -211,6 +211,17 @@ def test_other_images_at_the_same_place_are_another_stage(tmp_path: Path) -> Non
     before = address(config, open_data(config))
     write(tmp_path / "train" / "train_7.png", torch.zeros(24, 32, 3, dtype=torch.uint8).numpy())
     assert address(config, open_data(config)) != before
+
+
+def test_other_pretrained_weights_at_the_same_place_are_another_stage_of_the_same_run(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    backbone = {"name": "timm", "model": "resnet18", "weights": str(path)}
+    config = small_run({"segmentor.backbone": backbone})
+    found = set()
+    for content in (b"one", b"other"):
+        path.write_bytes(content)
+        found.add((address(config, open_data(config)), lineage(config)))
+    assert len(found) == 2 and len({tree for _, tree in found}) == 1
 
 
 @pytest.mark.parametrize(("step", "left"), [(1, 5), (4, 3)])

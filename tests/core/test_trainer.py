@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from guidedmix_core.building import build_networks, sees_batches
+from guidedmix_core.building import build_networks, sees_batches, synchronized
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
 from guidedmix_core.metrics import mean_iou
 from guidedmix_core.reports import Report
+from guidedmix_core.rng import generator
 from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
@@ -154,3 +157,13 @@ def test_judging_is_heard_of_between_steps(tmp_path: Path) -> None:
 def test_only_batch_norm_sees_the_other_images(norm: str, sees: bool) -> None:
     config = small_run({"segmentor.norm": norm, "segmentor.backbone.norm": "group"})
     assert sees_batches(config) is sees
+
+
+def test_batch_norm_over_workers_keeps_the_activations_within_it_and_the_names_of_its_weights() -> None:
+    backbone = {"name": "timm", "model": "tf_efficientnet_lite0", "weights": "none"}
+    nets = build_networks(small_run({"segmentor.backbone": backbone}), 7).eval()
+    converted, image = synchronized(copy.deepcopy(nets)), torch.rand(1, 3, 64, 64, generator=generator("test"))
+    kinds = {type(layer) for layer in converted.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
+    assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    assert list(converted.state_dict()) == list(nets.state_dict())
+    torch.testing.assert_close(converted.student(image), nets.student(image))

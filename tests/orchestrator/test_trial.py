@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from guidedmix_core import ConfigError, Report, RunConfig, Tree, TrialFailed, build
+from guidedmix_core.backbones.tiny import Tiny
 from orchestrator import reporting
 from orchestrator import trial as module
 from orchestrator.failures import classify
@@ -183,6 +184,20 @@ def test_a_resumed_trial_says_when_and_where(folder: TrialFolder) -> None:
     again = read_json(folder.environment)
     assert (first["restarts"], len(again["restarts"])) == ([], 1)
     assert record.started == first["time"] == again["time"]
+
+
+def test_a_run_that_goes_on_needs_no_pretrained_weights_and_keeps_what_it_noted_of_them(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(backbone: Tiny) -> str:
+        raise ConfigError("no such file")
+
+    monkeypatch.setattr(Tiny, "weights_digest", lambda backbone: "9b1f63c2a7d04e58")
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    monkeypatch.setattr(Tiny, "weights_digest", gone)
+    assert go(folder).state == "complete"
+    assert read_json(folder.environment)["weights"] == "9b1f63c2a7d04e58"
 
 
 def test_a_stop_that_a_crash_interrupted_is_asked_again(folder: TrialFolder) -> None:
