@@ -31,6 +31,12 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     return number
 
 
+def present(folder: TrialFolder) -> int:
+    """The number of the attempt that the run is now, which it keeps where it goes on from its checkpoint."""
+    begun_anew = [int(place.parent.name) for place in folder.attempts.glob("*/environment.json")]
+    return max(begun_anew, default=0) + 1
+
+
 def retry_failed(folder: StudyFolder, request: Mapping[str, Any]) -> None:
     """Failed runs that the study asks for have no end any more, so that it makes them again.
 
