@@ -142,7 +142,7 @@ def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException, kno
     with folder.running():
         if not folder.result.exists():
             own = folder.traceback.read_text(encoding="utf-8") if folder.traceback.exists() else ""
-            write_atomic(folder.traceback, "\n".join(filter(None, (own, known))))
+            write_atomic(folder.traceback, "\n".join(filter(None, (own, known))) or f"{error}\n")
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
             write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
     return load_trial(folder)
