@@ -125,7 +125,8 @@ class Run:
     def go(self) -> Result:
         self.begin()
         steps, every = self.config.train.steps, self.config.evaluate.every
-        stop, judged, values = False, None, {}
+        is_reported = 0 < self.step == self.reported < steps  # a crash may have kept the answer from being heard
+        stop, judged, values = self.place.agree(is_reported and self.reporter.stops()), None, {}
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
             self.train_step()
@@ -139,7 +140,7 @@ class Run:
                 since, started = self.step, time.perf_counter()
             if self.step < steps and not stop and self.reporter.leaves():
                 self._leave(time.perf_counter() - started)
-        if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
+        if judged is None:  # gone on from the checkpoint of the last step, or of a stop: nothing left but the result
             judged, values = self._evaluate()
         with torch.no_grad():
             self.nets.eval()

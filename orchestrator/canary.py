@@ -14,15 +14,14 @@ from orchestrator.failures import CURES, UNREPAIRABLE, kind
 from orchestrator.folder import StudyFolder
 from orchestrator.results import ENDED, TrialRecord
 
-AGAIN = "then the same command goes on, and with --retry-failed it runs what failed again"
-
 
 def check_canary(folder: StudyFolder, record: TrialRecord) -> None:
     """Of a reference, which begins first. What is wrong with request, data or code would fail all others, too."""
     if record.failure is not None and record.failure["reason"] in UNREPAIRABLE:
         raise ConfigError(
             f"the reference {record.label!r} failed as every trial would ({_said(record)}); see "
-            f"{folder.trial(record.fingerprint).traceback} and correct it; {AGAIN}"
+            f"{folder.trial(record.fingerprint).traceback} and correct it; "
+            "then the same command goes on with --retry-failed"
         )
 
 
@@ -37,10 +36,12 @@ def check_first(folder: StudyFolder, records: Iterable[TrialRecord], most: int) 
     cure = CURES.get(last.failure["reason"], "correct it")
     raise ConfigError(
         f"the first {len(ended)} runs of the study all failed alike ({_said(last)}); see "
-        f"{folder.trial(last.fingerprint).traceback}; {cure}; {AGAIN}"
+        f"{folder.trial(last.fingerprint).traceback}; {cure}; then the same command goes on, and with "
+        "--retry-failed it makes what failed again"
     )
 
 
 def _said(record: TrialRecord) -> str:
     assert record.failure is not None
-    return f"{record.failure['reason']}: {record.failure['message']}"
+    first, *_ = record.failure["message"].splitlines()  # the traceback has the rest
+    return f"{record.failure['reason']}: {first}"

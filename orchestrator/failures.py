@@ -4,7 +4,8 @@
     oom              memory ran out                            again in smaller micro-batches (`halving`), then failed
     hang             no sign of life (`watchdog`)              failed
     preempted        the machine is taken away                 goes on from its checkpoint, as often as it takes
-    infrastructure   the process died                          goes on, `restarts` times, then failed
+    infrastructure   the process died, or Ray ended it: its    goes on, `restarts` times, then failed
+                     node's memory was full
     data, checkpoint, request, bug                             failed; but checkpoint, of a reference: the study stops
 
 A disk that is full stops the study at once, and fails no run: the same command goes on when there is room.
@@ -118,7 +119,7 @@ def kind(failure: Mapping[str, Any]) -> tuple[str, str]:
 
 def _reason(error: BaseException) -> Reason:
     text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch; of Ray, for a node
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "oom"
     if isinstance(error, RuntimeError) and any(words in text for words in OF_FULL_MEMORY):
         return "oom"

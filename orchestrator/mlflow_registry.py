@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from guidedmix_core import ConfigError
 from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.folder import StudyFolder, read_json
-from orchestrator.mlflow_mirror import first_line
 from orchestrator.mlflow_run import data_digest, metric_name, run_name
-from orchestrator.mlflow_store import connect, located
+from orchestrator.mlflow_store import connect, first_line, located
 from orchestrator.results import TrialRecord, best, load_trials, objectives_of
 from orchestrator.storage import refresh, shown
 from orchestrator.units import show

@@ -91,6 +91,9 @@ class Reporting:
         append_line(self.folder.metrics, line(report))
         self._check_objective(report)
         self.tell(report)
+        return self.stops()
+
+    def stops(self) -> bool:
         return self.stop_asked or is_there(self.folder.stop)
 
     def publish_checkpoints(self) -> None:

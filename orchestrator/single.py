@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprint, open_data
+from orchestrator.attempts import retry
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
 from orchestrator.preemption import on_sigterm
@@ -18,9 +19,16 @@ from orchestrator.trial import Progress, hand_out, run_trial
 
 
 def train_one(
-    config: RunConfig, base: str, folder: StudyFolder, listeners: Sequence[Listener], progress: Progress, device: str
+    config: RunConfig,
+    base: str,
+    folder: StudyFolder,
+    listeners: Sequence[Listener],
+    progress: Progress,
+    device: str,
+    *,
+    retry_failed: bool = False,
 ) -> TrialRecord:
-    """The run's record. It goes on where it was interrupted; a finished one is not repeated.
+    """The run's record. It goes on where it was interrupted; a finished one is not repeated, a failed one on request.
 
     ConfigError if the request is wrong, also where only the run itself can find out: then it leaves no record.
     """
@@ -39,6 +47,8 @@ def train_one(
         folder.claim(request, trial.fingerprint)
         write_json(folder.provenance, environment(code=folder.code))
         hand_out(trial, config, label=base.rpartition("/")[2])
+        if retry_failed and (failure := load_trial(trial).failure) is not None:
+            retry(trial, failure["reason"])
         _tell(folder, listeners, "study_started", None, folder)
         _tell(folder, listeners, "trial_started", load_trial(trial))
 

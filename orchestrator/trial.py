@@ -134,10 +134,14 @@ def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto"
             raise
 
 
-def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> TrialRecord:
-    """The record of a trial whose process died before it could write one; the driver writes it."""
+def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException, known: str) -> TrialRecord:
+    """The record of a trial whose process died before it could write one; the driver writes it.
+
+    `known`: all that is known of its processes, for who reads the traceback, too."""
     with folder.running():
         if not folder.result.exists():
+            own = folder.traceback.read_text(encoding="utf-8") if folder.traceback.exists() else ""
+            write_atomic(folder.traceback, "\n".join(filter(None, (own, known))) or f"{error}\n")
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
             write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
         tidy(folder)

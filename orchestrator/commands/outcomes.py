@@ -31,6 +31,22 @@ def print_search(folder: StudyFolder) -> None:
     print_next({**_where_to_look(folder), "your data": own})
 
 
+def print_run(record: TrialRecord, folder: StudyFolder) -> None:
+    """What a single run came to, and where to look."""
+    from orchestrator.console import short
+    from orchestrator.results import objectives
+    from orchestrator.storage import shown
+    from orchestrator.units import show
+
+    metric, checkpoint = objectives(folder)[0].metric, shown(folder.trial(record.fingerprint).checkpoint / "best.pt")
+    said = f"{short(metric)} {show(metric, record.objective)} at step {record.step}"
+    if record.best is not None and record.best["step"] != record.step:
+        said += f", best {show(metric, record.best['metrics'][metric])} at step {record.best['step']}"
+    _print_adjusted([record])
+    predict = f"guidedmix predict {checkpoint} IMAGES -o DIR"
+    print_next({"result": said, **_where_to_look(folder), "checkpoint": checkpoint, "predict": predict})
+
+
 def print_ablation(folder: StudyFolder) -> None:
     """The cells beside their reference, how they were judged, and where to look."""
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line

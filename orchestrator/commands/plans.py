@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Seeds, console, default_name, errors, more_blocks, print_next
+from orchestrator.commands import Changes, Seeds, WorkerDevice, console, default_name, errors, more_blocks, print_next
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -34,9 +34,7 @@ def plan(
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of each kind of run whose cost is not known.")
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
-    ] = "auto",
+    device: WorkerDevice = "auto",
     cluster: Annotated[
         str, typer.Option(help="A file of clusters/, or a path: GPUs, their memory, the price.")
     ] = "local",

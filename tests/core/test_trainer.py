@@ -19,6 +19,8 @@ from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
 
+LONG = small_run({"train.steps": 8})
+
 
 def test_the_last_step_is_always_evaluated(tmp_path: Path) -> None:
     listening = Listening()
@@ -29,6 +31,29 @@ def test_the_last_step_is_always_evaluated(tmp_path: Path) -> None:
 def test_a_stop_is_obeyed_at_its_report_and_said_in_the_result(tmp_path: Path) -> None:
     result = train(small_run(), Listening(stop_at=2), Checkpoints(tmp_path), device="cpu")
     assert (result.step, result.stopped) == (2, True)
+
+
+class Stopped(Listening):
+    """Of a run that was asked to stop, and died before it heard so."""
+
+    def stops(self) -> bool:
+        return True
+
+
+def test_a_stop_that_nobody_heard_is_obeyed_at_the_report_that_the_run_goes_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        train(LONG, Listening(leave_at=2), Checkpoints(tmp_path), device="cpu")
+    asked = Stopped()
+    result = train(LONG, asked, Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped, asked.losses, asked.reports) == (2, True, [], [])
+
+
+def test_between_two_reports_a_stop_waits_for_the_next_one(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        train(LONG, Listening(leave_at=3), Checkpoints(tmp_path), device="cpu")
+    asked = Stopped(stop_at=0)
+    result = train(LONG, asked, Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped, [report.step for report in asked.reports]) == (4, True, [4])
 
 
 def test_a_stop_at_the_last_step_is_an_ordinary_end(tmp_path: Path) -> None:

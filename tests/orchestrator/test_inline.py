@@ -264,7 +264,8 @@ def test_a_reference_that_fails_of_a_bug_keeps_the_trials_from_beginning(
     monkeypatch.setattr(trial_module, "train", broken)
     for _ in range(2):
         with pytest.raises(
-            ConfigError, match=r"the reference 'slow' failed.*bug.*a bug.*with --retry-failed it runs what failed again"
+            ConfigError,
+            match=r"the reference 'slow' failed.*bug.*a bug.*then the same command goes on with --retry-failed",
         ):
             run(study_of(), small_tree(), folder, [], "cpu")
     assert states(folder) == ["failed"]

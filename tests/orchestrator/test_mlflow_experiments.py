@@ -51,6 +51,7 @@ def test_an_experiment_of_another_tool_stands_beside_a_study(tmp_path: Path, dat
         client.log_param(made, "seed", seed)
         client.log_metric(made, "val/miou", miou)
         client.set_terminated(made)
+    client.create_run(experiment, tags={"guidedmix.role": "attempt"})
     found = compared(study, "mlflow:unimatch", "--mlflow", uri, "--csv", tmp_path / "all.csv")
     assert found.exit_code == 0, found.output
     row = read(tmp_path / "all.csv")[-1]

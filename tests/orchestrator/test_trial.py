@@ -203,7 +203,17 @@ def test_a_run_that_goes_on_needs_no_pretrained_weights_and_keeps_what_it_noted_
 def test_a_stop_that_a_crash_interrupted_is_asked_again(folder: TrialFolder) -> None:
     with pytest.raises(Crash):
         go(folder, crash_at(4))
-    assert go(folder, lambda step, metrics: step == 4).step == 6  # asked at 4 on resume, heard at the next report
+    record = go(folder, lambda step, metrics: step == 4)
+    assert (record.state, record.step) == ("stopped", 4)
+    assert [row["step"] for row in read_lines(folder.metrics)] == [2, 4]
+
+
+def test_a_stop_whose_file_outlived_its_run_is_heard_before_the_first_step(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    folder.stop.touch()
+    record = go(folder)
+    assert (record.state, record.step, record.objective) == ("stopped", 4, read_lines(folder.metrics)[-1]["val/miou"])
 
 
 def test_an_interrupt_leaves_the_trial_to_be_gone_on_with(folder: TrialFolder) -> None:
