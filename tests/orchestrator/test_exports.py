@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from orchestrator.report.latex import latex
 from orchestrator.report.markdown import markdown
 from orchestrator.report.paper import level_mark, paper_table, unfinished
 from orchestrator.report.sheets import cell_rows, run_rows, written
+from orchestrator.report.spelling import ACCENTS, SPELLED, escaped
 from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
 from tests.orchestrator.factorial_folder import write_factorial
 from tests.orchestrator.study_folder import write_study
@@ -141,6 +143,21 @@ def test_latex_spells_what_it_would_take_for_commands(hostile):
     assert not re.search(r"[^\x00-\x7f]", text)
 
 
+@pytest.mark.parametrize(
+    ("words", "spelled"),
+    [
+        ("λ=0.2 → β≥1 †", r"$\lambda$=0.2 $\rightarrow$ $\beta$$\geq$1 $\dagger$"),
+        ("Σ Ω µ ς", r"$\Sigma$ $\Omega$ $\mu$ $\varsigma$"),
+        ("naïve Çağlar Erdős Åse Łódź", r"na\"{i}ve \c{C}a\u{g}lar Erd\H{o}s \r{A}se \L{}\'{o}d\'{z}"),
+        ("e\u0301", r"\'{e}"),  # an accent that stands for itself
+        ("½ β₁ ﬁne ệ", r"1/2 $\beta$1 fine e"),
+        ("中 🚀\x1b", "{[}U+4E2D{]} {[}U+1F680{]}{[}U+001B{]}"),
+    ],
+)
+def test_latex_has_a_command_or_an_ascii_form_for_every_letter(words, spelled):
+    assert escaped(words) == spelled
+
+
 def test_csv_runs_no_formula(hostile):
     cells, runs = sheets_of(hostile)
     assert [row["cell"] for row in cells][-1] == "'=1+1"
@@ -221,8 +238,11 @@ def test_of_a_search_there_are_the_runs(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-def test_latex_prints_the_table_no_wider_than_the_text(hostile, tmp_path):
-    (tmp_path / "table.tex").write_text(latex(table_of(hostile)))
+def test_latex_prints_the_table_no_wider_than_the_text(tmp_path):
+    path = write_ablation(tmp_path / "odd_letters")
+    letters = "".join(SPELLED) + "".join(unicodedata.normalize("NFC", f"e{accent}") for accent in ACCENTS)
+    rename(path, {**HOSTILE, "mean_teacher": f"{letters} 中 🚀"})
+    (tmp_path / "table.tex").write_text(latex(table_of(path)))
     document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table.tex}\end{document}"
     (tmp_path / "page.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
