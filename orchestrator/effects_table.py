@@ -10,6 +10,7 @@ from rich.text import Text
 from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
 from orchestrator.image_bootstrap import Gap, ImageGaps
+from orchestrator.signs import marked
 
 
 def effects_table(comparison: Comparison) -> Table | None:
@@ -31,8 +32,9 @@ def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps]) -> Table
     images = next(iter(gaps.values())).images
     over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
     table = _table("cell", over, "classes above 0", "below", "open")
-    for name, found in gaps.items():
-        table.add_row(*map(Text, (name, _written(found.miou), *map(str, found.counts))))
+    for cell in comparison.cells:
+        if (found := gaps.get(cell.name)) is not None:
+            table.add_row(*map(Text, (marked(cell), _written(found.miou), *map(str, found.counts))))
     return table
 
 

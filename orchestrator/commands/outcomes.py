@@ -39,6 +39,7 @@ def print_ablation(folder: StudyFolder) -> None:
     from orchestrator.image_bootstrap import MEANING, image_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
+    from orchestrator.signs import meaning
 
     request, records = folder.request(), load_trials(folder)
     comparison = compare(request, records)
@@ -54,7 +55,7 @@ def print_ablation(folder: StudyFolder) -> None:
     if (table := images_table(comparison, image_gaps(folder, comparison, comparison.cells))) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
-        console.print(Text(MEANING, style="dim"))
+        console.print(Text(f"{MEANING} {meaning(comparison.cells)}".rstrip(), style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

@@ -9,7 +9,7 @@ import yaml
 
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
-from orchestrator.failures import adjustment_words, counted
+from orchestrator.failures import counted
 from orchestrator.image_bootstrap import MEANING
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
@@ -19,10 +19,11 @@ from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import mask_charts
-from orchestrator.report.paper import factors_of, unfinished
+from orchestrator.report.paper import adjusted_words, factors_of, unfinished
 from orchestrator.report.summary import Tile, reused, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
+from orchestrator.signs import meaning, signs
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -57,6 +58,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "effects": effect_rows(comparison),
         "half_normal": half_normal_chart(comparison),
         "interactions": interaction_charts(comparison, facts.request),
+        "signs": {cell.name: signs(cell) for cell in comparison.cells},
+        "meaning_of_signs": meaning(shown_cells(comparison)),
         "any_failed": any(cell.failed for cell in comparison.cells),
         "plot": difference_plot(comparison),
         "curves": cell_curves(facts, comparison),
@@ -154,12 +157,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
             f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
-    said += [
-        f"{run.label}†: {adjustment_words(run.adjusted)}."
-        for cell in comparison.cells
-        for run in cell.adjusted
-        if run.adjusted is not None
-    ]
+    said += adjusted_words(comparison.cells)
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}

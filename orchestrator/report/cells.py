@@ -14,7 +14,7 @@ from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.paper import factors_of, marks, p_words
+from orchestrator.report.paper import factors_of, marks, n_of_blocks, p_words
 from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
 from orchestrator.spending import Spending
 from orchestrator.stats import Estimate, estimate, paired
@@ -165,7 +165,7 @@ def spread_of(metric: str, versus: Estimate) -> str:
 
 
 def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spending: Spending) -> CellRow:
-    metric, n = comparison.objective.metric, len(cell.complete)
+    metric = comparison.objective.metric
     adjusted = None if cell.evidence is None else cell.evidence.p_adjusted
     spent = sum(run.seconds for run in cell.runs if run is not None)
     half = None if cell.value is None else cell.value.half
@@ -175,8 +175,8 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         is_designed=bool(cell.levels),
         changes=changes_words(cell.changes),
-        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
-        is_short=n < comparison.blocks,
+        n=n_of_blocks(cell, comparison),
+        is_short=len(cell.complete) < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),

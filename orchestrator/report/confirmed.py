@@ -9,6 +9,7 @@ from orchestrator.confirmation import Written, confirmation
 from orchestrator.notes import notes
 from orchestrator.report.cells import CellRow, cell_rows
 from orchestrator.report.facts import Facts
+from orchestrator.report.paper import adjusted_words
 from orchestrator.report.wording import difference, listed, metric_value
 
 
@@ -38,7 +39,7 @@ def fresh_runs(facts: Facts) -> FreshRuns | None:
         notes=tuple(notes(found.comparison)),
         rows=tuple(cell_rows(found.comparison, facts)),
         sentences=tuple(found.sentences(*_written(facts))),
-        warnings=tuple(found.warnings),
+        warnings=(*found.warnings, *adjusted_words(found.comparison.cells)),
     )
 
 

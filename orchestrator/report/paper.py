@@ -5,15 +5,17 @@ Markdown and LaTeX only spell it; every number of it is in `cells.csv`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import adjustment_words
 from orchestrator.notes import notes
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import count, difference, listed, metric_title, metric_unit, metric_value
 from orchestrator.results import ENDED
+from orchestrator.signs import ADJUSTED
 from orchestrator.units import is_share
 
 CHECK = "✓"
@@ -29,6 +31,7 @@ class PaperRow:
     levels: tuple[str, ...]
     """A check mark, nothing, or the level's name, by factor."""
     n: str
+    """`3 of 4†`: the sign is that of runs which memory made smaller."""
     mean: str
     half: str
     """`0.8` of `57.2 ± 0.8`; empty without an interval."""
@@ -119,13 +122,13 @@ def marks(cell: str, request: Mapping[str, Any], factors: Mapping[str, str | Non
 
 
 def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors: Mapping[str, str | None]) -> PaperRow:
-    metric, n, versus, evidence = comparison.objective.metric, len(cell.complete), cell.versus, cell.evidence
+    metric, versus, evidence = comparison.objective.metric, cell.versus, cell.evidence
     modeled = " ~" if evidence is not None and evidence.basis == "mixed model" else ""
     half = None if cell.value is None else cell.value.half
     return PaperRow(
         name=cell.name,
         levels=marks(cell.name, request, factors),
-        n=str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
+        n=n_of_blocks(cell, comparison),
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else metric_value(metric, half),
         gap="" if versus is None else difference(metric, versus.mean) + modeled,
@@ -156,8 +159,26 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     said += notes(comparison)
     if failed := [f"{cell.name} ({cell.failed})" for cell in comparison.cells if cell.failed]:
         said.append(f"Failed runs have no value and count in no mean: {listed(failed)}.")
+    said += adjusted_words(comparison.cells)
     said.append(f"Study {facts.folder.name}, identity {facts.request['identity']}; its runs are listed in runs.csv.")
     return said
+
+
+def n_of_blocks(cell: Cell, comparison: Comparison) -> str:
+    """`4`, `2 of 4`, `4†`."""
+    n = len(cell.complete)
+    written = str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}"
+    return written + ADJUSTED * bool(cell.adjusted)
+
+
+def adjusted_words(cells: Iterable[Cell]) -> list[str]:
+    """What was done about the runs whose memory ran out; what was done alike is said once."""
+    alike: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for run in cell.adjusted:
+            if run.adjusted is not None:  # equal cells share their runs
+                alike.setdefault(adjustment_words(run.adjusted), {})[f"{run.label}{ADJUSTED}"] = None
+    return [f"{listed(labels)}: {words}." for words, labels in alike.items()]
 
 
 def p_words(p: float) -> str:

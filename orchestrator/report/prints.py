@@ -15,6 +15,7 @@ from orchestrator.report.choice import best_cells, telling
 from orchestrator.report.differences import band_of, block_differences, difference_range
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import metric_title, metric_unit
+from orchestrator.signs import cut, marked
 from orchestrator.units import is_share, scale_of
 
 if TYPE_CHECKING:
@@ -74,13 +75,13 @@ def _forest(comparison: Comparison) -> Figure | None:
     axes.axvline(0, color=svg.REFERENCE, linewidth=0.8, linestyle=(0, (4, 2)))
     for row, cell in enumerate(cells):
         _forest_row(axes, row, cell, comparison, scale)
-    axes.set_yticks(range(len(cells)), [_cut(cell.name) for cell in cells])
+    axes.set_yticks(range(len(cells)), [marked(cell, LONGEST) for cell in cells])
     axes.set_ylim(len(cells) - 0.4, -0.6)
     axes.set_xlim(*(scale * end for end in difference_range(comparison, cells)))
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     points = "points of " if is_share(comparison.objective.metric) else "difference in "
-    against = f"{points}{metric_title(comparison.objective.metric)} against {_cut(comparison.reference.name)}"
+    against = f"{points}{metric_title(comparison.objective.metric)} against {cut(comparison.reference.name, LONGEST)}"
     axes.set_xlabel(against)
     return figure
 
@@ -113,7 +114,7 @@ def _curves(facts: Facts, comparison: Comparison) -> Figure | None:
         color, dash = looks[cell.name]
         steps, low, mean, high = zip(*((step, *(scale * value for value in rest)) for step, *rest in band), strict=True)
         axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.plot(steps, mean, dash, color=color, label=f"{_cut(cell.name)} (n = {len(cell.complete)})")
+        axes.plot(steps, mean, dash, color=color, label=f"{marked(cell, LONGEST)} (n = {len(cell.complete)})")
     if not axes.lines:
         return None
     axes.set_xlabel("training step")
@@ -142,7 +143,3 @@ def _saved(figure: Figure, kind: str, unfinished: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
