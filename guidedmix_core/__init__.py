@@ -10,6 +10,7 @@ from guidedmix_core.evaluation import Panel
 from guidedmix_core.fields import Size, Tuple
 from guidedmix_core.files import sync_folder, write_whole
 from guidedmix_core.loaders import RunData, open_data
+from guidedmix_core.metrics import BY_CLASS, METRICS
 from guidedmix_core.prediction import evaluate_checkpoint, overlay_mask, palette_image, predict
 from guidedmix_core.probing import Cost, probe
 from guidedmix_core.reports import Report, Reporter, Result, StageReport
@@ -32,6 +33,8 @@ from guidedmix_core.trainer import train
 from guidedmix_core.trees import Tree
 
 __all__ = [
+    "BY_CLASS",
+    "METRICS",
     "Checkpoints",
     "Classes",
     "Component",

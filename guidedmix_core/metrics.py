@@ -10,6 +10,14 @@ from torch import Tensor
 from guidedmix_core.batch import IGNORE
 
 TP, FP, FN = range(3)
+METRICS = (
+    "val/miou",
+    "val/accuracy",
+    *(f"pseudo/{name}" for name in ("coverage", "precision", "recall", "target_accuracy", "plain_accuracy")),
+)
+"""What an evaluation reports; `pseudo/` if the method makes pseudo masks and their truth is known."""
+BY_CLASS = ("val/iou/", "pseudo/precision/", "pseudo/recall/")
+"""And of each class, whose name follows."""
 
 
 def count(prediction: Int[Tensor, "N H W"], truth: Int[Tensor, "N H W"], num_classes: int) -> Int64[Tensor, "N K 3"]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orchestrator.analysis import Analysis
 from orchestrator.evidence import Arm, Evidence, Looks, take_looks, weigh
-from orchestrator.factorial import FactorEffect, factor_effects
+from orchestrator.factorial import FactorEffects, factor_effects
 from orchestrator.results import TrialRecord
 from orchestrator.stats import Estimate, estimate
 from orchestrator.study import Objective
@@ -111,8 +111,8 @@ class Comparison:
     """In which every cell has a run. A study that adds blocks has more of some cells."""
     looks: Looks | None
     """Of a study that adds blocks."""
-    effects: list[FactorEffect] | None
-    """Of the factors, if the cells are a two-level design."""
+    effects: FactorEffects | None
+    """Of the factors, if they vary independently of one another."""
 
     @property
     def family(self) -> list[Cell]:

@@ -14,14 +14,13 @@ from orchestrator.signs import marked
 
 
 def effects_table(comparison: Comparison) -> Table | None:
-    """Main effects and pairs, away from the levels of the reference. None if the cells are no two-level design."""
-    if not comparison.effects:
+    """Main effects and pairs, away from the levels of the reference. None if there are none."""
+    if comparison.effects is None or not comparison.effects.found:
         return None
     table = _table("factor", f"effect, {100 * comparison.analysis.interval:g} %", "blocks", "not told apart from")
-    for effect in comparison.effects:
-        aliases = ", ".join(" × ".join(alias) for alias in effect.aliases)
+    for effect in comparison.effects.found:
         written = written_difference(comparison.objective.metric, effect.estimate)
-        table.add_row(*map(Text, (" × ".join(effect.factors), written, str(effect.estimate.n), aliases)))
+        table.add_row(*map(Text, (effect.name, written, str(effect.estimate.n), effect.confounded)))
     return table
 
 

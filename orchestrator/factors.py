@@ -80,7 +80,7 @@ def designed(
         if moved and is_balanced([*of_design.values()], known):
             facts.append(
                 f"The rules change {moved} of the {len(of_design)} cells of {design.name}: balance, resolution and "
-                "aliases are those without the rules."
+                "aliases are those without the rules; effects of factors need all cells as designed."
             )
     after = {name: follow(rules, levels) for name, levels in asked.items()}
     for i, rule in enumerate(rules):

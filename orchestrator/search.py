@@ -31,6 +31,8 @@ from orchestrator.study import SearchStudy
 
 MAX_REPEATS = 10
 """Proposals in a row, beyond the number of trials, that were all asked before: then the space counts as exhausted."""
+RUNG = "completed_rung_"
+"""How Optuna names what it notes of a trial in each rung."""
 MAX_COUNTED = 4096
 """A space of at most so many points is searched for its last free ones."""
 
@@ -50,20 +52,21 @@ class Search:
     With the label of a reference, it is that reference's own search: over its parameters, with a history of its own.
 
     The caller journals each proposal as `asked`, with number, params and fingerprint, before its run begins. A proposal
-    whose run has no result yet is handed out again by the next start, under its number. Numbers count from 0.
+    whose run has no result yet is handed out again by the next start, under its number. Numbers count from 0. That a
+    run is asked to stop is journaled here, as `stop_asked`, so that the next start asks it again.
     """
 
     def __init__(self, study: SearchStudy, folder: StudyFolder, steps: int, reference: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._reference, self._fixed = reference, study.references[reference] if reference else {}
+        self._asker = {"role": "tuning" if reference else "trial", "cell": reference}
         study = study.of_reference(reference) if reference else study
         self._request, self._parameters, self._folder, self._steps = study, study.parameters, folder, steps
         self._asked: dict[str, Proposal] = {}  # by their parameters
-        self._outcomes: dict[int, _Outcome] = {}
         self._interrupted: deque[Proposal] = deque()
         self._out: dict[int, Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps, by number
-        self._stopped: set[int] = set()
+        self._stops: dict[int, int] = {}  # the rungs that a run had entered when it was asked to stop, by number
         self._points = chain(study.search.start_from, grid(self._parameters) if study.search.sampler == "grid" else ())
         self._free = _points_of_a_small_space(self._parameters)
         history = self._history()
@@ -74,7 +77,7 @@ class Search:
     def ask(self) -> Proposal | None:
         """The next run: one that was interrupted, a start point, then what the sampler proposes.
 
-        A point is handed out once: where the sampler repeats itself, it hears the known result and proposes again.
+        A point is handed out once: where the sampler repeats itself, it proposes again.
         None if all trials are handed out, or the space has no other point.
         """
         if self._interrupted:
@@ -85,10 +88,9 @@ class Search:
                 return None
             trial = self._study.ask()
             params = self._suggest(trial)
-            known = self._asked.get(_key(params))
-            if known is None:
+            if _key(params) not in self._asked:
                 return self._hand_out(trial, Proposal(self._next, params))
-            self._repeat(trial, known)
+            self._study.tell(trial, state=TrialState.FAIL)  # which no sampler and no pruner counts
         if not self._free:
             return None
         point = next(iter(self._free.values()))
@@ -100,7 +102,7 @@ class Search:
 
         A value that is not finite stops the run. A run at its last step is complete, never stopped.
         """
-        if not math.isfinite(value) or number in self._stopped:
+        if not math.isfinite(value) or number in self._stops:
             return True
         if len(self._request.objectives) > 1:
             return False
@@ -109,25 +111,32 @@ class Search:
             self._reported[number].add(step)
             trial.report(value, step)
         if step < self._steps and trial.should_prune():
-            self._stopped.add(number)
-        return number in self._stopped
+            entered = self._study.get_trials(deepcopy=False)[trial.number].system_attrs
+            self._stops[number] = sum(key.startswith(RUNG) for key in entered)
+            self._folder.append({"event": "stop_asked", **self._asker, "number": number, "rungs": self._stops[number]})
+        return number in self._stops
 
     def tell(self, number: int, record: TrialRecord) -> None:
         """The end of a run that was handed out: complete, stopped or failed."""
-        outcome = self._outcomes[number] = self._outcome(record)
+        outcome = self._outcome(record)
         trial, reported = self._out.pop(number), self._reported.pop(number)
         for step in sorted(outcome.curve.keys() - reported):
             trial.report(outcome.curve[step], step)
-        self._close(trial, outcome)
+        # A stopped trial's value is its last report: Optuna takes it from there.
+        self._study.tell(trial, outcome.values if outcome.state == TrialState.COMPLETE else None, state=outcome.state)
 
     def _history(self) -> list[FrozenTrial]:
         """The trials of the folder as Optuna knows them; those without an end wait to be asked again."""
         records = {record.fingerprint: record for record in load_trials(self._folder)}
-        history = []
-        asker = ("tuning" if self._reference else "trial", self._reference)
-        for event in self._folder.events():
-            if event["event"] != "asked" or (event.get("role"), event.get("cell")) != asker:
-                continue
+        events, history = self._folder.events(), []
+        asked = [event for event in events if event["event"] == "asked" and self._is_own(event)]
+        numbers = {event["fingerprint"]: event["number"] for event in asked}
+        for event in events:
+            if event["event"] == "stop_asked" and self._is_own(event):
+                self._stops[event["number"]] = event["rungs"]
+            elif event["event"] == "trial_retried":  # it begins anew
+                self._stops.pop(numbers.get(event["fingerprint"], -1), None)
+        for event in asked:
             params = {path: value for path, value in event["params"].items() if path not in self._fixed}
             if _key(params) in self._asked:
                 continue
@@ -138,25 +147,27 @@ class Search:
                 self._interrupted.append(proposal)
                 history.append(self._waiting(proposal, event["fingerprint"]))
             else:
-                self._outcomes[proposal.number] = self._outcome(record)
-                history.append(self._ended(proposal))
+                history.append(self._ended(proposal, self._outcome(record)))
         return history
 
-    def _ended(self, proposal: Proposal) -> FrozenTrial:
-        outcome = self._outcomes[proposal.number]
+    def _is_own(self, event: Mapping[str, Any]) -> bool:
+        return {key: event.get(key) for key in self._asker} == self._asker
+
+    def _ended(self, proposal: Proposal, outcome: _Outcome) -> FrozenTrial:
         return create_trial(
             state=outcome.state,
             values=outcome.values,
             params=encoded(self._parameters, proposal.params),
             distributions={path: distribution(self._parameters[path]) for path in proposal.params},
             user_attrs={"number": proposal.number},
-            system_attrs=self._rungs(outcome.curve),
+            system_attrs=self._rungs(outcome.curve, self._stops.get(proposal.number)),
             intermediate_values=outcome.curve,
         )
 
     def _waiting(self, proposal: Proposal, fingerprint: str) -> FrozenTrial:
-        """As `enqueue_trial` adds one, and it remembers what it reported before it was interrupted."""
-        curve = self._curve(fingerprint)
+        """As `enqueue_trial` adds one, and it remembers what it reported before it was interrupted: all but the last
+        report, for a run that goes on tells that once more, and what was decided then may be lost."""
+        curve = dict(sorted(self._curve(fingerprint).items())[:-1])
         self._reported[proposal.number] = set(curve)
         return create_trial(
             state=TrialState.WAITING,
@@ -187,19 +198,6 @@ class Search:
         self._asked[_key(proposal.params)] = proposal
         if self._free is not None:
             self._free.pop(_key(proposal.params), None)
-
-    def _repeat(self, trial: Trial, known: Proposal) -> None:
-        """The sampler hears the result it knows, if there is one yet."""
-        outcome = self._outcomes.get(known.number, _Outcome(TrialState.FAIL, None, {}))
-        if outcome.state == TrialState.PRUNED:
-            last = max(outcome.curve)
-            trial.report(outcome.curve[last], last)
-        self._close(trial, outcome)
-
-    def _close(self, trial: Trial, outcome: _Outcome) -> None:
-        """A stopped trial's value is its last report: Optuna takes it from there."""
-        values = outcome.values if outcome.state == TrialState.COMPLETE else None
-        self._study.tell(trial, values, state=outcome.state)
 
     def _enqueue(self) -> bool:
         """The next start point, or point of the grid, that was not asked yet. False: the grid has come to its end."""
@@ -238,14 +236,15 @@ class Search:
         rows = [] if others else curves(self._folder, fingerprint)
         return {row["step"]: row[goal.metric] for row in rows if goal.metric in row}
 
-    def _rungs(self, curve: Mapping[int, float]) -> dict[str, float]:
-        """The value with which a run entered each rung, where Optuna's successive halving looks for it."""
+    def _rungs(self, curve: Mapping[int, float], most: int | None = None) -> dict[str, float]:
+        """The value with which a run entered each rung, where Optuna's successive halving looks for it. One report may
+        pass several rungs; a run that is stopped there has entered but `most`."""
         if self._request.scheduler.name != "asha":
             return {}
         rungs: dict[str, float] = {}
         for step in sorted(curve):
-            while self._request.scheduler.rung(self._steps, len(rungs)) <= step < self._steps:
-                rungs[f"completed_rung_{len(rungs)}"] = curve[step]
+            while len(rungs) != most and self._request.scheduler.rung(self._steps, len(rungs)) <= step < self._steps:
+                rungs[f"{RUNG}{len(rungs)}"] = curve[step]
         return rungs
 
 

@@ -30,6 +30,7 @@ from guidedmix_core import (
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_references
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
+from orchestrator.objective import Objective
 from orchestrator.resources import Budget, Notify, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
@@ -37,13 +38,6 @@ COMMAND_LINE = "command line"
 MARKS = {"search": {"parameters"}, "ablation": {"reference", "cells", "factors", "design"}}
 """Keys that only files of a kind have."""
 VERBS = {"search": "tune", "ablation": "ablate"}
-
-
-class Objective(Config):
-    """What makes one run better than another."""
-
-    metric: str = Field("val/miou", description="a metric of the last evaluation")
-    mode: Literal["max", "min"] = "max"
 
 
 class SearchSettings(Config):

@@ -143,10 +143,13 @@ def compared(comparison: Comparison, over_images: Mapping[str, Any]) -> dict[str
         room = comparison.headroom
         found["headroom"] = room and {**_difference(room), "enough": comparison.has_headroom}
     if comparison.effects is not None:
-        found["effects"] = [_effect(effect) for effect in comparison.effects]
+        effects = comparison.effects
+        found["effects"] = [_effect(effect) for effect in effects.found]
+        if effects.absent:
+            found["effects_absent"] = effects.absent
         found["half_normal"] = [
-            {"quantile": place, "size": size, "factors": factors}
-            for place, size, factors in half_normal(comparison.effects)
+            {"quantile": place, "size": abs(effect.estimate.mean), "factors": effect.factors}
+            for place, effect in half_normal(effects.found)
         ]
     return found
 
@@ -232,7 +235,8 @@ def _gap(gap: Gap) -> dict[str, Any]:
 
 def _effect(effect: FactorEffect) -> dict[str, Any]:
     over = effect.estimate
-    return {"factors": effect.factors, "aliases": effect.aliases, "n": over.n, **_difference(over)}
+    what = {"factors": effect.factors, "levels": effect.levels, "aliases": effect.aliases, "parts": effect.parts}
+    return {**what, "n": over.n, **_difference(over)}
 
 
 def _difference(versus: Estimate) -> dict[str, Any]:

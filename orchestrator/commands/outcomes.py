@@ -52,6 +52,8 @@ def print_ablation(folder: StudyFolder) -> None:
     if (table := effects_table(comparison)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
+    if comparison.effects is not None and comparison.effects.absent:
+        console.print(Text(f"No effects of factors: {comparison.effects.absent}.", style="dim"))
     if (table := images_table(comparison, image_gaps(folder, comparison, comparison.cells))) is not None:
         console.print()
         wide.print(table, soft_wrap=True)

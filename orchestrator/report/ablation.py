@@ -158,6 +158,8 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
             "cells have."
         )
     said += adjusted_words(comparison.cells)
+    if comparison.effects is not None and comparison.effects.absent:
+        said.append(f"No effects of factors: {comparison.effects.absent}.")
     lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
         own = {run.steps for run in reference.complete.values()}

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from guidedmix_core.metrics import PseudoQuality, class_iou, count, mean_iou, pixel_accuracy
+from guidedmix_core.metrics import (
+    BY_CLASS,
+    METRICS,
+    PseudoQuality,
+    class_iou,
+    count,
+    evaluation_metrics,
+    mean_iou,
+    pixel_accuracy,
+)
 
 TRUTH = torch.tensor([[[0, 0, 1], [1, 255, 2]]])
 GUESS = torch.tensor([[[0, 1, 1], [1, 2, 0]]])
@@ -50,3 +59,10 @@ def test_the_quality_of_pseudo_masks_is_that_counted_by_hand() -> None:
     assert metrics["pseudo/plain_accuracy"] == 1.0
     assert metrics["pseudo/precision/b"] == pytest.approx(1 / 2)
     assert metrics["pseudo/recall/b"] == pytest.approx(1 / 2)
+
+
+def test_the_names_of_metrics_are_those_that_are_reported() -> None:
+    names = ("a", "b", "c")
+    reported = evaluation_metrics(count(GUESS, TRUTH.clamp(max=2), 3).numpy(), names).keys()
+    reported |= PseudoQuality(3, torch.device("cpu")).metrics(names).keys()
+    assert reported == {*METRICS, *(family + name for family in BY_CLASS for name in names)}

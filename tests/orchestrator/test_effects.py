@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from scipy import stats
 
 from orchestrator.effects import hedges_g
-from orchestrator.factorial import factor_effects, half_normal
 from orchestrator.mixed_model import mixed_difference
 from orchestrator.power import blocks_needed, detectable, noncentral_t, power
-from orchestrator.stats import estimate, paired
+from orchestrator.stats import paired
 from tests.orchestrator.test_significance import SLEEP, of
 
 
@@ -49,69 +47,6 @@ def test_how_many_blocks_a_difference_takes() -> None:
 def test_one_block_detects_nothing() -> None:
     assert detectable(1, 0.8) is None
     assert power(9.0, 0.1, 1) == 0.0
-
-
-# Box, Hunter and Hunter, "Statistics for Experimenters", 2nd edition, table 5.2: yield of a pilot plant at two
-# temperatures, concentrations and catalysts, each run twice.
-PILOT = [(59, 61), (74, 70), (50, 58), (69, 67), (50, 54), (81, 85), (46, 44), (79, 81)]
-LEVELS = {f"run {i}": {"T": (160, 180)[i % 2], "C": (20, 40)[i // 2 % 2], "K": ("A", "B")[i // 4]} for i in range(8)}
-VALUES = {f"run {i}": dict(enumerate(map(float, pair))) for i, pair in enumerate(PILOT)}
-
-
-def effects_of(cells: list[int], reference: str = "run 0") -> dict[str, float]:
-    names = [f"run {i}" for i in cells]
-    found = factor_effects({name: LEVELS[name] for name in names}, VALUES, reference)
-    assert found is not None
-    return {"".join(effect.factors): effect.estimate.mean for effect in found}
-
-
-def test_the_effects_of_the_pilot_plant_are_the_published_ones() -> None:
-    published = {"T": 23.0, "C": -5.0, "K": 1.5, "TC": 1.5, "TK": 10.0, "CK": 0.0}
-    assert effects_of([*range(8)]) == pytest.approx(published)
-
-
-def test_an_effects_interval_is_that_of_its_contrasts_over_blocks() -> None:
-    found = factor_effects(LEVELS, VALUES, "run 0")
-    assert found is not None
-    temperature = [np.mean([PILOT[i][block] - PILOT[i - 1][block] for i in (1, 3, 5, 7)]) for block in (0, 1)]
-    assert found[0].estimate == estimate([float(value) for value in temperature])
-
-
-def test_effects_lead_away_from_the_reference() -> None:
-    turned = effects_of([*range(8)], "run 7")
-    assert (turned["T"], turned["C"], turned["TK"]) == pytest.approx((-23.0, 5.0, 10.0))
-
-
-def test_half_a_design_can_not_tell_a_factor_from_a_pair() -> None:
-    """2^(3-1), K = -TC from the reference's corner: 0, 3, 5 and 6 are the runs with an even number of high levels."""
-    found = factor_effects({f"run {i}": LEVELS[f"run {i}"] for i in (0, 3, 5, 6)}, VALUES, "run 0")
-    assert found is not None
-    aliases = {effect.factors: effect.aliases for effect in found}
-    assert aliases == {("T",): (("C", "K"),), ("C",): (("T", "K"),), ("K",): (("T", "C"),)}
-
-
-def test_cells_that_are_no_two_level_design_have_no_effects() -> None:
-    one_at_a_time = {f"run {i}": LEVELS[f"run {i}"] for i in (0, 1, 2, 4)}
-    three_levels = {**LEVELS, "run 8": {"T": 200, "C": 20, "K": "A"}}
-    for levels in (one_at_a_time, three_levels, {}, {"run 0": LEVELS["run 0"]}):
-        assert factor_effects(levels, {**VALUES, "run 8": {0: 1.0}}, "run 0") is None
-
-
-def test_effects_are_over_the_blocks_that_all_cells_of_the_design_have() -> None:
-    values = {**VALUES, "run 3": {0: 69.0}, "ceiling": {5: 1.0}}
-    found = factor_effects({**LEVELS, "ceiling": {}}, values, "run 0")
-    assert found is not None
-    assert {(effect.estimate.n, effect.estimate.interval) for effect in found} == {(1, None)}
-    assert factor_effects(LEVELS, {**VALUES, "run 3": {}}, "run 0") is None
-
-
-def test_half_normal_points_are_at_daniels_quantiles() -> None:
-    found = factor_effects(LEVELS, VALUES, "run 0")
-    assert found is not None
-    points = half_normal(found)
-    assert [factors for _, _, factors in points][-2:] == [("T", "K"), ("T",)]
-    assert points[-1][1] == pytest.approx(23.0)
-    assert points[0][0] == pytest.approx(stats.norm.ppf(0.5 + 0.5 * 0.5 / 6))
 
 
 REFERENCE = {0: 47.1, 1: 49.2, 2: 46.0, 3: 48.1, 4: 50.3}

@@ -16,7 +16,7 @@ from orchestrator.report.factor_charts import effect_rows, half_normal_chart, in
 from orchestrator.report.facts import read_facts
 from orchestrator.report.gallery import chosen
 from orchestrator.report.mask_charts import mask_charts
-from tests.orchestrator import ablation_folder
+from tests.orchestrator import ablation_folder, factorial_folder
 from tests.orchestrator.ablation_folder import write_ablation
 from tests.orchestrator.factorial_folder import write_factorial
 from tests.orchestrator.test_report import words
@@ -64,6 +64,29 @@ def test_the_largest_interaction_comes_first_with_the_means_of_its_four_corners(
         "mixing off, pairing random: 50.5",
     ):
         assert said in chart
+
+
+def test_a_factor_of_three_levels_has_a_line_a_level_and_effects_of_two(tmp_path, monkeypatch):
+    pairing = {**factorial_folder.FACTORS["pairing"], "none": {"method.pairing": None}}
+    monkeypatch.setitem(factorial_folder.FACTORS, "pairing", pairing)
+    facts, comparison = comparison_of(write_factorial(tmp_path / "three"))
+    effects = {row.name: row.effect for row in effect_rows(comparison)}
+    # Two of three cells with mixing have the pairs that earn nothing: -4 - 2/3 of leaving mixing out.
+    assert effects["mixing"] == "−4.7"
+    assert effects["pairing=random"] == effects["pairing=none"] == "−2.0"
+    title, chart = interaction_charts(comparison, facts.request)[0]
+    assert title == "mixing × pairing, a line a level of pairing"
+    assert chart.count('class="line"') == 3
+    assert half_normal_chart(comparison) is None
+
+
+def test_a_design_that_lost_a_cell_says_so_on_the_page(tmp_path):
+    path = write_factorial(tmp_path / "lost")
+    facts, comparison = comparison_of(path)
+    for run in comparison.cells[3].complete.values():
+        facts.home(run).result.unlink()
+    shown = words(write_page(StudyFolder(path)).read_text())
+    assert f"No effects of factors: without a complete run: {comparison.cells[3].name}." in shown
 
 
 def test_the_page_has_a_check_mark_for_each_factor_of_a_cell(html):

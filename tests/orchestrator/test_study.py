@@ -127,9 +127,17 @@ def test_several_objectives_can_not_be_scheduled():
         make_study(objective=[{"metric": "val/miou"}, {"metric": "time/seconds", "mode": "min"}])
 
 
+def test_an_objective_that_no_run_reports_is_refused_with_the_nearest_name():
+    with pytest.raises(
+        ConfigError, match=re.escape("objective.metric: no run reports 'val/mIoU'; did you mean 'val/miou'?")
+    ):
+        make_study(objective={"metric": "val/mIoU"})
+    assert make_study(objective={"metric": "val/iou/car"}).objectives[0].metric == "val/iou/car"
+
+
 def test_one_objective_or_several_are_given_as_objectives():
-    several = make_study(objective=[{"metric": "a"}, {"metric": "b"}], scheduler={"name": "none"})
-    assert [goal.metric for goal in several.objectives] == ["a", "b"]
+    several = make_study(objective=[{"metric": "val/miou"}, {"metric": "time/seconds"}], scheduler={"name": "none"})
+    assert [goal.metric for goal in several.objectives] == ["val/miou", "time/seconds"]
     assert [goal.metric for goal in make_study().objectives] == ["val/miou"]
 
 

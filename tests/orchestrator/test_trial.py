@@ -243,10 +243,10 @@ def test_an_objective_that_is_not_finite_is_a_diverged_run(
 
 
 def test_an_objective_that_no_run_reports_is_a_wrong_request(folder: TrialFolder) -> None:
-    record = run_trial(small_run(), folder, Objective(metric="val/miuo"), device="cpu")
+    record = run_trial(small_run(), folder, Objective(metric="train/gain"), device="cpu")
     assert record.failure is not None
     assert record.failure["reason"] == "request"
-    assert "'val/miuo'" in record.failure["message"] and "val/miou" in record.failure["message"]
+    assert "'train/gain'" in record.failure["message"] and "val/miou" in record.failure["message"]
 
 
 def test_a_damaged_checkpoint_fails_the_trial_as_such(folder: TrialFolder) -> None:
