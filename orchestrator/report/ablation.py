@@ -92,7 +92,7 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
     varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
-    seconds = sum(record.seconds for record in facts.records)
+    seconds = sum(record.seconds_spent for record in facts.records)
     return [
         *found,
         Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
@@ -160,10 +160,10 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
     said += adjusted_words(comparison.cells)
     if comparison.effects is not None and comparison.effects.absent:
         said.append(f"No effects of factors: {comparison.effects.absent}.")
-    lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
+    lengths = {run.steps_in_all for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
-        own = {run.steps for run in reference.complete.values()}
-        unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
+        own = {run.steps_in_all for run in reference.complete.values()}
+        unlike = [cell.name for cell in comparison.cells if {run.steps_in_all for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
     said += reused(facts)
     if left := len(facts.folder.trials()) - len(facts.records):

@@ -167,7 +167,7 @@ def spread_of(metric: str, versus: Estimate) -> str:
 def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spending: Spending) -> CellRow:
     metric = comparison.objective.metric
     adjusted = None if cell.evidence is None else cell.evidence.p_adjusted
-    spent = sum(run.seconds for run in cell.runs if run is not None)
+    spent = sum(run.seconds_spent for run in cell.runs if run is not None)
     half = None if cell.value is None else cell.value.half
     return CellRow(
         name=cell.name,

@@ -176,7 +176,9 @@ def _trial_line(facts: Facts, trial: TrialRecord, metric: str) -> Line:
 
 
 def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float, float]]:
-    return [(row["step"], row[metric]) for row in facts.curves[record.fingerprint] if metric in row]
+    """After the steps of its stages."""
+    before = record.steps_before
+    return [(before + row["step"], row[metric]) for row in facts.curves[record.fingerprint] if metric in row]
 
 
 def _short(label: str) -> str:

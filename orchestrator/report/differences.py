@@ -123,9 +123,9 @@ def block_differences(cell: Cell, comparison: Comparison) -> dict[int, float]:
 
 
 def band_of(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, float, float]]:
-    """(step, lowest, mean, highest), where all complete runs of the cell were evaluated."""
+    """(step, lowest, mean, highest), where all complete runs of the cell were evaluated; after the steps of stages."""
     rows = [
-        {row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}
+        {run.steps_before + row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}
         for run in cell.complete.values()
     ]
     steps = [step for step in rows[0] if all(step in row for row in rows)] if rows else []

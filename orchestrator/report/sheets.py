@@ -11,6 +11,7 @@ from orchestrator.comparison import Cell, Comparison
 from orchestrator.report.facts import Facts
 from orchestrator.report.paper import factors_of
 from orchestrator.results import TrialRecord
+from orchestrator.stats import estimate
 
 Row = Mapping[str, Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -47,7 +48,6 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
             "correction": comparison.analysis.correction,
             "verdict": cell.verdict,
             "star": cell.is_starred,
-            "seconds": cell.seconds,
             **_spent(facts, cell),
             "runs": " ".join(run.fingerprint for run in cell.complete.values()),
         }
@@ -56,9 +56,11 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
 
 
 def _spent(facts: Facts, cell: Cell) -> dict[str, float | None]:
-    """By all runs of a cell, also those that failed."""
-    seconds = sum(run.seconds for run in cell.runs if run is not None)
-    return {"gpu_hours": facts.spending.gpu_hours(seconds), "price": facts.spending.price(seconds)}
+    """By a complete run, without and with its stages; by all runs of the cell, also those that failed."""
+    own = estimate([run.seconds for run in cell.complete.values()])
+    seconds = sum(run.seconds_spent for run in cell.runs if run is not None)
+    alone = {"seconds": own and own.mean, "seconds_in_all": cell.seconds}
+    return {**alone, "gpu_hours": facts.spending.gpu_hours(seconds), "price": facts.spending.price(seconds)}
 
 
 def run_rows(facts: Facts, comparison: Comparison | None, unfinished: str) -> list[dict[str, Any]]:
@@ -93,7 +95,9 @@ def _run_row(facts: Facts, record: TrialRecord, unfinished: str, known: Row) -> 
         **{f"change.{path}": value for path, value in record.params.items()},
         "step": record.step,
         "steps": record.steps,
+        "steps_in_all": record.steps_in_all,
         "seconds": record.seconds,
+        "seconds_in_all": record.seconds_in_all,
         "device": made.get("device"),
         "data": made.get("data"),
         "commit": (made.get("git") or {}).get("sha"),

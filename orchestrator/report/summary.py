@@ -56,7 +56,7 @@ def tiles(facts: Facts) -> list[Tile]:
         found.append(Tile(str(len(facts.trials)), f"of {count(planned(facts), 'trial')}", state_words(states)))
     found.append(
         Tile(
-            duration(sum(record.seconds for record in facts.records)),
+            duration(sum(record.seconds_spent for record in facts.records)),
             "",
             "of training, all runs together" if facts.is_search else "of training",
         )
@@ -175,9 +175,8 @@ def _beside(facts: Facts, winner: TrialRecord, references: list[TrialRecord]) ->
     gaps = []
     for reference in references:
         gap = difference(metric, (winner.objective or 0.0) - (reference.objective or 0.0))
-        budget = (
-            "" if reference.steps == winner.steps else f", given {reference.steps:,} steps and not {winner.steps:,}"
-        )
+        own, given = winner.steps_in_all, reference.steps_in_all
+        budget = "" if given == own else f", given {given:,} steps and not {own:,}"
         gaps.append(f"{gap}{points} against {reference.label} ({metric_value(metric, reference.objective)}{budget})")
     return f"That is {listed(gaps)}. One seed each: not a confirmed difference."
 

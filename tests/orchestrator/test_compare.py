@@ -19,7 +19,7 @@ from orchestrator.folder import StudyFolder
 from orchestrator.foreign import ForeignRun, entry_of, is_seed
 from orchestrator.standings import judged, read_entry
 from orchestrator.standings_table import footnotes
-from tests.orchestrator.ablation_folder import CELLS, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, add_stages, write_ablation
 from tests.orchestrator.study_folder import write_study
 
 PROTOCOL = {
@@ -77,6 +77,12 @@ def test_a_row_is_a_cell_a_winner_or_a_reference(study, search):
     # 51.2, 52.7, 49.4, 52.5: mean 51.45, sd 1.520, t(0.975, 3) = 3.182
     assert (teacher.n, teacher.mean) == (4, pytest.approx(0.5145))
     assert teacher.interval[1] - teacher.mean == pytest.approx(3.182 * 0.01520 / 2, rel=1e-3)
+
+
+def test_steps_are_those_of_the_whole_chain(study):
+    add_stages(study, "guidedmix", [("trained", 600, 50.0)], steps=1400)
+    entry = read_entry(StudyFolder(study), "val/miou")
+    assert {row.steps for row in entry.standings} == {(2000,)}
 
 
 def test_the_winner_of_a_search_is_said_to_flatter(search):

@@ -23,7 +23,7 @@ from orchestrator.report.markdown import markdown
 from orchestrator.report.paper import level_mark, paper_table, unfinished
 from orchestrator.report.sheets import cell_rows, run_rows, written
 from orchestrator.report.spelling import ACCENTS, SPELLED, escaped
-from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.factorial_folder import write_factorial
 from tests.orchestrator.study_folder import write_study
 
@@ -82,6 +82,15 @@ def test_a_row_is_what_the_comparison_says(study):
     assert (teacher.n, teacher.mean, teacher.half) == ("4", "51.4", "2.4")
     assert (teacher.gap, teacher.interval) == ("+3.9", "+3.1 to +4.6")
     assert (rows["unstable"].n, rows["unstable"].failed) == ("2 of 4", "2 failed")
+
+
+def test_seconds_and_steps_are_a_runs_own_and_beside_them_those_of_the_whole_chain(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "guidedmix", [("reused", 200, 40.0), ("trained", 200, 30.0)], steps=1600)
+    cells, runs = sheets_of(path)
+    cell, run = (next(row for row in rows if row["cell"] == "guidedmix") for rows in (cells, runs))
+    assert (cell["seconds"], cell["seconds_in_all"]) == ("100.0", "170.0")
+    assert (run["steps"], run["steps_in_all"], run["seconds_in_all"]) == ("1600", "2000", "170.0")
 
 
 def test_no_star_stands_where_the_comparison_gives_none(study):

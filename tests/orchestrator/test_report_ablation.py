@@ -14,9 +14,9 @@ from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
 from orchestrator.report import write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
-from orchestrator.report.differences import difference_plot
+from orchestrator.report.differences import band_of, difference_plot
 from orchestrator.report.facts import read_facts
-from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.study_folder import CLASSES
 from tests.orchestrator.test_report import words
 
@@ -123,6 +123,24 @@ def test_unequal_budgets_are_flagged(tmp_path):
             file = facts.home(record).result
             file.write_text(json.dumps({**json.loads(file.read_text()), "steps": 4000}))
     assert "Unequal budgets: guidedmix trained for another number of steps than supervised." in words(written(path))
+
+
+def test_a_run_whose_stages_make_up_the_steps_has_an_equal_budget_and_a_curve_behind_them(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "guidedmix", [("trained", 600, 50.0)], steps=1400)
+    facts, comparison = comparison_of(path)
+    assert "Unequal budgets" not in words(written(path))
+    cell = next(cell for cell in comparison.cells if cell.name == "guidedmix")
+    assert [step for step, *_ in band_of(facts, cell, "val/miou")][:2] == [800, 1000]
+
+
+def test_the_time_of_a_run_is_that_of_its_whole_chain_and_a_shared_stage_is_spent_once(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "mean_teacher", [("trained", 200, 70.0)], steps=1800)
+    add_stages(path, "guidedmix", [("reused", 200, 70.0), ("trained", 200, 30.0)], steps=1600)
+    rows = {row.name: row for row in cell_rows(comparison_of(path)[1], comparison_of(path)[0])}
+    assert (rows["mean_teacher"].time, rows["mean_teacher"].total) == ("2 min 50 s", "11 min")  # 4 runs of 170 s
+    assert (rows["guidedmix"].time, rows["guidedmix"].total) == ("3 min 20 s", "8 min 40 s")  # 4 of 130 s
 
 
 def test_a_target_below_the_plain_prediction_is_flagged_by_cell(html):
