@@ -13,7 +13,15 @@ from orchestrator.failures import counted
 from orchestrator.image_bootstrap import MEANING
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
-from orchestrator.report.cells import cell_rows, changes_words, class_rows, harmed, image_rows, mask_rows, spread_of
+from orchestrator.report.cells import (
+    cell_rows,
+    changes_words,
+    class_rows,
+    image_rows,
+    mask_rows,
+    spread_of,
+    target_sentences,
+)
 from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
@@ -145,8 +153,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
             f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits the schedule, and a part of "
             "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )
-    if text := harmed(facts, comparison):
-        said.append(text)
+    said += target_sentences(facts, comparison)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
         numbers = listed(

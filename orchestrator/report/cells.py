@@ -11,11 +11,11 @@ from orchestrator.factors import leaves
 from orchestrator.failures import counted
 from orchestrator.image_bootstrap import image_gaps
 from orchestrator.report.choice import shown_cells
-from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
 from orchestrator.report.paper import factors_of, marks, n_of_blocks, p_words
-from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
+from orchestrator.report.targets import late, mean_of, rightness, sentences
+from orchestrator.report.wording import count, difference, duration, metric_value, parameter
 from orchestrator.spending import Spending
 from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.units import is_share
@@ -95,7 +95,9 @@ def mask_rows(comparison: Comparison) -> list[MaskRow]:
             gap = paired(cell.values("pseudo/target_accuracy"), cell.values("pseudo/plain_accuracy"))
             written = "" if gap is None else difference("accuracy", gap.mean)
             values = [metric_value("accuracy", mean and mean.mean) for mean in means]
-            rows.append(MaskRow(cell.name, len(cell.complete), values, written, written.startswith("−")))
+            right = mean_of(rightness(run.metrics) for run in cell.complete.values())
+            harms = right is not None and right.harms
+            rows.append(MaskRow(cell.name, len(cell.complete), values, written, harms))
     return rows
 
 
@@ -136,20 +138,13 @@ def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
     ]
 
 
-def harmed(facts: Facts, comparison: Comparison) -> str:
-    """The cells whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
-    named = []
-    for cell in shown_cells(comparison):
-        pairs = [late_accuracies(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values()]
-        target, plain = (estimate([pair[i] for pair in pairs if pair]) for i in (0, 1))
-        if target is not None and plain is not None and target.mean < plain.mean - HARM:
-            named.append(f"{cell.name} ({100 * target.mean:.1f} against {100 * plain.mean:.1f} %)")
-    if not named:
-        return ""
-    return (
-        f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
-        "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
-    )
+def target_sentences(facts: Facts, comparison: Comparison) -> list[str]:
+    """Of the cells whose target is worse than the plain prediction."""
+    found = {
+        cell.name: mean_of(late(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values())
+        for cell in shown_cells(comparison)
+    }
+    return sentences(found)
 
 
 def changes_words(changes: Mapping[str, Any]) -> str:
