@@ -74,7 +74,7 @@ def sentences(found: Mapping[str, Rightness | None]) -> list[str]:
     if mended:
         said.append(
             "Before unsure pixels are dropped, the target is right on fewer pixels than the student's plain prediction "
-            f"in {_few(mended)}, in the second half of training. What is taught once they are dropped is right more often."
+            f"in {_few(mended)}, in the second half of training. What is taught after that is right more often."
         )
     return said
 
