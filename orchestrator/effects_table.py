@@ -11,6 +11,7 @@ from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
 from orchestrator.image_bootstrap import Gap, ImageGaps
 from orchestrator.signs import marked
+from orchestrator.units import show_end
 
 
 def effects_table(comparison: Comparison) -> Table | None:
@@ -45,5 +46,5 @@ def _table(*columns: str) -> Table:
 
 
 def _written(gap: Gap) -> str:
-    low, high = (signed("val/miou", end) for end in gap.interval)
+    low, high = (show_end("val/miou", end) for end in gap.interval)
     return f"{signed('val/miou', gap.mean)} ({low} to {high})"

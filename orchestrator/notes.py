@@ -35,7 +35,7 @@ def _rule(comparison: Comparison) -> str:
     }
     looks = comparison.looks
     test = "paired t test" if looks is None else "paired t tests"
-    said = f"better, worse: p at most {analysis.alpha:g}, {test}, {corrected[analysis.correction]}."
+    said = f"A difference is shown where p is at most {analysis.alpha:g}: {test}, {corrected[analysis.correction]}."
     if looks is None:
         return f"{said} Each interval stands for itself."
     return (

@@ -15,7 +15,7 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
 from orchestrator.report.paper import factors_of, marks, n_of_blocks, p_words
 from orchestrator.report.targets import late, mean_of, rightness, sentences
-from orchestrator.report.wording import count, difference, duration, metric_value, parameter
+from orchestrator.report.wording import count, difference, duration, interval, metric_value, parameter
 from orchestrator.spending import Spending
 from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.units import is_share
@@ -131,7 +131,7 @@ def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
             name,
             gaps.images,
             difference("val/miou", gaps.miou.mean),
-            " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
+            interval("val/miou", gaps.miou.interval),
             gaps.counts,
         )
         for name, gaps in found.items()
@@ -155,8 +155,8 @@ def changes_words(changes: Mapping[str, Any]) -> str:
 def spread_of(metric: str, versus: Estimate) -> str:
     """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
     points = " points" if is_share(metric) else ""
-    interval = f"{100 * versus.coverage:g} % interval {_interval(metric, versus)}, " if versus.interval else ""
-    return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
+    said = f"{100 * versus.coverage:g} % interval {interval(metric, versus.interval)}, " if versus.interval else ""
+    return f"{difference(metric, versus.mean)}{points} ({said}{count(versus.n, 'block')})"
 
 
 def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spending: Spending) -> CellRow:
@@ -175,7 +175,7 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),
-        interval="" if cell.versus is None else _interval(metric, cell.versus),
+        interval=interval(metric, (cell.versus and cell.versus.interval) or ()),
         p="" if adjusted is None else p_words(adjusted) + "*" * cell.is_starred,
         verdict=cell.verdict,
         failed=counted(cell.failures),
@@ -183,12 +183,6 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         total=(spending.words(spent) or duration(spent)) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
-
-
-def _interval(metric: str, versus: Estimate) -> str:
-    if versus.interval is None:
-        return ""
-    return " to ".join(difference(metric, end) for end in versus.interval)
 
 
 def _class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:

@@ -13,7 +13,7 @@ from orchestrator.report.cells import spread_of
 from orchestrator.report.choice import MOST_DRAWN, cell_colors, shown_cells, telling
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import difference, metric_title, metric_value
+from orchestrator.report.wording import difference, interval, metric_title, metric_value
 from orchestrator.signs import cut, marked
 from orchestrator.stats import Estimate, differences
 from orchestrator.units import is_share
@@ -96,7 +96,7 @@ def _row(
     parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not versus.excludes_zero, radius=6.5))
     parts.append(svg.text(x.end + 22, y + 5, difference(metric, versus.mean), "name ink"))
     if versus.interval is not None:
-        words = " to ".join(difference(metric, end) for end in versus.interval)
+        words = interval(metric, versus.interval)
         parts.append(svg.text(x.end + 78, y + 5, words, "tick"))
     return svg.tag("g", *parts)
 

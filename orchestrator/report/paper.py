@@ -13,7 +13,7 @@ from orchestrator.comparison import Cell, Comparison
 from orchestrator.failures import adjustment_words
 from orchestrator.notes import notes
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import count, difference, listed, metric_title, metric_unit, metric_value
+from orchestrator.report.wording import count, difference, interval, listed, metric_title, metric_unit, metric_value
 from orchestrator.results import ENDED
 from orchestrator.signs import ADJUSTED
 from orchestrator.units import is_share
@@ -132,9 +132,7 @@ def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else metric_value(metric, half),
         gap="" if versus is None else difference(metric, versus.mean) + modeled,
-        interval=""
-        if versus is None or versus.interval is None
-        else " to ".join(difference(metric, end) for end in versus.interval),
+        interval=interval(metric, (versus and versus.interval) or ()),
         p="" if evidence is None or evidence.p_adjusted is None else p_words(evidence.p_adjusted),
         star="*" * cell.is_starred,
         failed=f"{cell.failed} failed" if cell.failed else "",

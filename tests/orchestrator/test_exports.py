@@ -108,7 +108,7 @@ def test_the_caption_names_blocks_correction_failures_and_the_study(study):
     caption = " ".join(table_of(study).caption)
     for said in (
         "A block: seed 0, 1, 2, 3 with split.seed 0, 1, 2, 3.",
-        "Holm's correction for 3 comparisons",
+        "A difference is shown where p is at most 0.05: paired t test, Holm's correction for 3 comparisons.",
         "Failed runs have no value and count in no mean: unstable (2).",
         "Study methods, identity 2f6c0a9d1e5b7348; its runs are listed in runs.csv.",
     ):
