@@ -157,6 +157,8 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     if known := [f"{factor} {first}" for factor, first in factors.items() if first is not None]:
         said.append(f"{CHECK}: {listed(known)}.")
     said += notes(comparison)
+    if small := [cell.name for cell in comparison.cells if cell.is_small and cell is not comparison.ceiling]:
+        said.append(f"Shown to differ from {reference} by less than {comparison.margin_words}: {listed(small)}.")
     if failed := [f"{cell.name} ({cell.failed})" for cell in comparison.cells if cell.failed]:
         said.append(f"Failed runs have no value and count in no mean: {listed(failed)}.")
     said += adjusted_words(comparison.cells)
