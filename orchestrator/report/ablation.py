@@ -24,6 +24,7 @@ from orchestrator.report.cells import (
 )
 from orchestrator.report.choice import best_cells, cell_colors, shown_cells
 from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import mask_charts
@@ -69,6 +70,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "signs": {cell.name: signs(cell) for cell in comparison.cells},
         "meaning_of_signs": meaning(shown_cells(comparison)),
         "any_failed": any(cell.failed for cell in comparison.cells),
+        "evidence": evidence_table(comparison),
         "plot": difference_plot(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.analysis import Analysis
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.failures import adjustment_words
 from orchestrator.notes import notes
@@ -77,7 +78,7 @@ def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
         factors=tuple(factors),
         unit=metric_unit(metric),
         gap_unit=f"Δ{', points' if is_share(metric) else ''}",
-        p_title=" ".join(["p", *CORRECTIONS[comparison.analysis.correction]]),
+        p_title=p_title(comparison.analysis),
         rows=tuple(rows[cell.name] for cell in cells if cell is not ceiling),
         ceiling=None if ceiling is None else rows[ceiling.name],
         caption=tuple(_caption(facts, comparison, factors)),
@@ -155,11 +156,17 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     if known := [f"{factor} {first}" for factor, first in factors.items() if first is not None]:
         said.append(f"{CHECK}: {listed(known)}.")
     said += notes(comparison)
+    if small := [cell.name for cell in comparison.cells if cell.is_small and cell is not comparison.ceiling]:
+        said.append(f"Shown to differ from {reference} by less than {comparison.margin_words}: {listed(small)}.")
     if failed := [f"{cell.name} ({cell.failed})" for cell in comparison.cells if cell.failed]:
         said.append(f"Failed runs have no value and count in no mean: {listed(failed)}.")
     said += adjusted_words(comparison.cells)
     said.append(f"Study {facts.folder.name}, identity {facts.request['identity']}; its runs are listed in runs.csv.")
     return said
+
+
+def p_title(analysis: Analysis) -> str:
+    return " ".join(["p", *CORRECTIONS[analysis.correction]])
 
 
 def n_of_blocks(cell: Cell, comparison: Comparison) -> str:

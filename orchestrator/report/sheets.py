@@ -12,6 +12,7 @@ from orchestrator.report.facts import Facts
 from orchestrator.report.paper import factors_of
 from orchestrator.results import TrialRecord
 from orchestrator.stats import estimate
+from orchestrator.units import scale_of
 
 Row = Mapping[str, Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -46,7 +47,9 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
             **_value(cell),
             **_versus(cell),
             "correction": comparison.analysis.correction,
+            "margin": _margin(comparison),
             "verdict": cell.verdict,
+            "small": cell.is_small,
             "star": cell.is_starred,
             **_spent(facts, cell),
             "runs": " ".join(run.fingerprint for run in cell.complete.values()),
@@ -126,10 +129,18 @@ def _value(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _margin(comparison: Comparison) -> float | None:
+    """In the metric's own unit."""
+    margin = comparison.analysis.margin
+    return None if margin is None else margin / scale_of(comparison.objective.metric)
+
+
 def _versus(cell: Cell) -> dict[str, Any]:
-    versus = cell.versus
+    versus, evidence = cell.versus, cell.evidence
     low, high = (versus and versus.interval) or (None, None)
-    evidence = cell.evidence
+    effect = evidence and evidence.effect
+    g_low, g_high = (effect and effect.interval) or (None, None)
+    bca_low, bca_high = (evidence and evidence.bootstrap.interval) or (None, None)
     return {
         "pairs": 0 if versus is None else versus.n,
         "difference": versus and versus.mean,
@@ -138,8 +149,16 @@ def _versus(cell: Cell) -> dict[str, Any]:
         "basis": evidence and evidence.basis,
         "p": evidence and evidence.p,
         "p_adjusted": evidence and evidence.p_adjusted,
+        "p_smaller": evidence and evidence.p_smaller,
+        "p_smaller_adjusted": evidence and evidence.p_smaller_adjusted,
         "p_sign_flip": evidence and evidence.p_sign_flip,
-        "hedges_g": evidence and evidence.effect and evidence.effect.g,
+        "p_signed_rank": evidence and evidence.p_signed_rank,
+        "hedges_g": effect and effect.g,
+        "hedges_g_low": g_low,
+        "hedges_g_high": g_high,
+        "bca_low": bca_low,
+        "bca_high": bca_high,
+        "decided_after": evidence and evidence.decided_after,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ QUALITY = {"mean_teacher": 0.9, "guidedmix": 0.74, "unstable": 0.7}
 
 
 def write_ablation(
-    path: Path, *, blocks: int = 4, scores: dict[str, tuple[float | None, ...]] = SCORES, panels: int = 2
+    path: Path, *, blocks: int = 4, scores: Mapping[str, tuple[float | None, ...]] = SCORES, panels: int = 2
 ) -> Path:
     """The folder at `path`. A score that is None is of a run that failed; a run whose score is missing never began."""
     rng = np.random.default_rng(11)

@@ -414,6 +414,7 @@ def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> N
     assert "gray was tuned, too: 3 trials, 4 in the search" in page
     assert "90.0 in the search, 80.0 on 3 fresh blocks" in page
     assert "biased towards the better" in page
+    assert "p, sign flips" in page
 
 
 def test_a_search_without_references_says_nothing_of_budgets(folder: StudyFolder) -> None:

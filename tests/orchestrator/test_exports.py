@@ -115,6 +115,36 @@ def test_the_caption_names_blocks_correction_failures_and_the_study(study):
         assert said in caption
 
 
+def test_what_is_shown_to_be_small_stands_in_the_caption_and_in_the_sheet(tmp_path):
+    path = write_ablation(tmp_path / "close", scores={**SCORES, "guidedmix": (0.472, 0.491, 0.461, 0.480)}, panels=0)
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    (path / "study.yaml").write_text(yaml.safe_dump({**request, "analysis": {"margin": 1}}, sort_keys=False))
+    assert "Shown to differ from supervised by less than 1 points: guidedmix." in table_of(path).caption
+    rows = {row["cell"]: row for row in sheets_of(path)[0]}
+    assert [rows[cell]["small"] for cell in ("guidedmix", "mean_teacher")] == ["True", "False"]
+    assert float(rows["guidedmix"]["p_smaller"]) <= float(rows["guidedmix"]["p_smaller_adjusted"]) < 0.05
+    assert float(rows["guidedmix"]["margin"]) == 0.01
+
+
+def test_every_test_of_a_difference_is_in_the_sheet(tmp_path):
+    path = write_ablation(tmp_path / "ten", blocks=10, scores={cell: row[:2] * 5 for cell, row in SCORES.items()})
+    evidence = read_facts(StudyFolder(path)).comparison.cells[2].evidence
+    assert evidence is not None and evidence.effect is not None and evidence.bootstrap.interval is not None
+    row = sheets_of(path)[0][2]
+    columns = ("p_signed_rank", "hedges_g_low", "hedges_g_high", "bca_low", "bca_high")
+    expected = [evidence.p_signed_rank, *evidence.effect.interval, *evidence.bootstrap.interval]
+    assert [float(row[column]) for column in columns] == expected
+
+
+def test_of_a_study_that_adds_blocks_the_sheet_says_after_how_many_a_cell_was_decided(tmp_path):
+    path = write_ablation(tmp_path / "looks", panels=0)
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    request |= {"sequential": {"max_blocks": 5}, "first_look": 3}
+    (path / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
+    rows = {row["cell"]: row["decided_after"] for row in sheets_of(path)[0]}
+    assert (rows["mean_teacher"], rows["guidedmix"]) == ("3", "")
+
+
 def test_a_check_mark_is_the_first_level_and_nothing_takes_the_factor_away(factorial):
     table = table_of(factorial)
     rows = {row.name: row.levels for row in table.rows}

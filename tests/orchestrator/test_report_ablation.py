@@ -15,6 +15,7 @@ from orchestrator.folder import StudyFolder
 from orchestrator.report import write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
 from orchestrator.report.differences import band_of, difference_plot
+from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.facts import read_facts
 from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.study_folder import CLASSES
@@ -76,6 +77,28 @@ def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
     assert (unstable.n, unstable.failed, unstable.mean, unstable.is_short) == ("2 of 4", "2 diverged", "36.0", True)
     assert [row.kind for row in rows] == ["reference", "is-better", "is-better", "open", "open"]
     assert rows[2].changes == "method.name = mean_teacher, method.threshold = 0.8"
+
+
+def test_every_test_of_a_cell_stands_in_the_page(study, html):
+    # mean_teacher: four differences of one sign, 2 / 2^4; mean over sd 8.02, times Hedges' 0.7236 for 3 degrees
+    found = evidence_table(comparison_of(study)[1])
+    assert found is not None
+    assert found.heads == ["Cell", "n", "p", "p (Holm)", "p, sign flips", "p, Wilcoxon", "Hedges' g"]
+    assert found.rows[1][:6] == ["mean_teacher", "4", "<0.001", "0.002", "0.125", "0.125"]
+    assert found.rows[1][6].startswith("+5.81 (")
+    assert found.rows[3] == ["unstable ✗2", "2 ~", "0.065", "0.131", "0.500", "0.500", "–"]
+    assert "No BCa interval: a bootstrap of fewer than 10 blocks covers too seldom." in words(html)
+
+
+def test_a_test_that_only_some_cells_have_says_of_which_it_has_none(tmp_path):
+    scores = {cell: row[:2] * 5 for cell, row in SCORES.items()}
+    path = write_ablation(tmp_path / "ten", blocks=10, scores=scores, panels=0)
+    change_request(path, analysis={"margin": 0.5})
+    found = evidence_table(comparison_of(path)[1])
+    assert found is not None
+    assert found.heads[4] == "p, below 0.5 points"
+    assert (found.heads[-1], found.rows[1][-1]) == ("BCa interval", "+3.6 to +4.0")
+    assert "No BCa interval of unstable: a bootstrap of fewer than 10 blocks covers too seldom." in found.note
 
 
 def test_two_of_four_blocks_and_failures_are_said(html):
