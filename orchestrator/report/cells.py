@@ -108,7 +108,7 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
     if not any(cell.complete for cell in cells):
         return []
     found = {
-        (name, cell.name): _class_gap(cell, comparison.reference, f"val/iou/{name}")
+        (name, cell.name): class_gap(cell, comparison.reference, f"val/iou/{name}")
         for name in facts.classes
         for cell in cells
     }
@@ -121,6 +121,12 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
         )
         for name in facts.classes
     ]
+
+
+def class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
+    """(IoU, difference to the reference)."""
+    gap = None if cell is reference else paired(*cell.pairs(reference, metric))
+    return estimate([*cell.values(metric).values()]), gap
 
 
 def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
@@ -183,12 +189,6 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         total=(spending.words(spent) or duration(spent)) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
-
-
-def _class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
-    """(IoU, difference to the reference)."""
-    gap = None if cell is reference else paired(*cell.pairs(reference, metric))
-    return estimate([*cell.values(metric).values()]), gap
 
 
 def _class_cell(value: Estimate | None, gap: Estimate | None, deepest: float) -> tuple[str, str, str]:

@@ -239,7 +239,12 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
         assert "UNFINISHED: 18 of 20 runs have ended." in files[name].read_text(), name
     assert "UNFINISHED: 18 of 20 runs have ended." in write_page(StudyFolder(path)).read_text()
     whole = write_exports(StudyFolder(write_ablation(tmp_path / "whole", panels=0)))
-    for name in ("forest.svg", "curves.svg"):  # letters are paths: the one with a title has more of them
+    for name in (
+        "forest.svg",
+        "curves.svg",
+        "classes.svg",
+        "masks.svg",
+    ):  # letters are paths: the one with a title has more of them
         finished = next(file for file in whole if file.name == name)
         assert "<!-- UNFINISHED" in files[name].read_text()
         assert "UNFINISHED" not in finished.read_text()
@@ -247,12 +252,20 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
 
 def test_figures_have_letters_inside_and_no_date(study):
     files = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
-    assert {"forest.svg", "forest.pdf", "curves.svg", "curves.pdf"} <= files.keys()
-    assert b"/FontFile2" in files["forest.pdf"]
-    assert b"/Type3" not in files["forest.pdf"]
-    assert b"<text" not in files["forest.svg"]
+    for name in ("forest", "curves", "classes", "masks"):
+        assert b"/FontFile2" in files[f"{name}.pdf"]
+        assert b"/Type3" not in files[f"{name}.pdf"]
+        assert b"<text" not in files[f"{name}.svg"]
+        assert b"<image" not in files[f"{name}.svg"]
     again = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
     assert again == files
+
+
+def test_without_telemetry_there_is_no_figure_of_masks(tmp_path):
+    path = write_ablation(tmp_path / "plain", scores={**dict.fromkeys(CELLS, ()), "supervised": (0.4, 0.5)}, panels=0)
+    names = {file.name for file in write_exports(StudyFolder(path))}
+    assert "curves.svg" in names
+    assert not names & {"masks.svg", "classes.svg", "forest.svg"}
 
 
 def test_an_empty_study_and_one_block_have_exports(tmp_path):
