@@ -22,8 +22,8 @@ from orchestrator.report.cells import (
     spread_of,
     target_sentences,
 )
-from orchestrator.report.choice import best_cells, cell_colors, shown_cells
-from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.choice import MOST_DRAWN, best_cells, cell_colors, looks, shown_cells, telling
+from orchestrator.report.differences import cell_curves, difference_plot, goes_beyond
 from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
@@ -72,6 +72,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "any_failed": any(cell.failed for cell in comparison.cells),
         "evidence": evidence_table(comparison),
         "plot": difference_plot(comparison),
+        "looks": looks(telling(comparison, MOST_DRAWN)),
+        "goes_beyond": goes_beyond(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 from orchestrator.report.cells import spread_of
-from orchestrator.report.choice import MOST_DRAWN, cell_colors, shown_cells, telling
+from orchestrator.report.choice import MOST_DRAWN, cell_colors, look, shown_cells, telling
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
 from orchestrator.report.wording import difference, interval, metric_title, metric_value
@@ -82,7 +82,7 @@ def _row(
     cell: Cell, versus: Estimate, gaps: Mapping[int, float], comparison: Comparison, x: svg.Scale, y: float
 ) -> Markup:
     metric = comparison.objective.metric
-    color = {"better": svg.BEST, "worse": svg.REFERENCE}.get(cell.verdict, "#7b8794")
+    color, is_filled = look(cell)
     tip = f"{cell.name}: {spread_of(metric, versus)}"
     parts = [svg.text(x.start - 24, y + 5, marked(cell, LONGEST), "name ink", "end", cell.name)]
     if versus.interval is not None:
@@ -93,7 +93,7 @@ def _row(
     for block, gap in gaps.items():
         said = f"{cell.name}, block {block}: {difference(metric, gap)}"
         parts.append(svg.dot(x(gap), y + 13, svg.OTHER, said, radius=3))
-    parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not versus.excludes_zero, radius=6.5))
+    parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not is_filled, radius=6.5))
     parts.append(svg.text(x.end + 22, y + 5, difference(metric, versus.mean), "name ink"))
     if versus.interval is not None:
         words = interval(metric, versus.interval)
@@ -115,6 +115,13 @@ def difference_range(comparison: Comparison, cells: Iterable[Cell]) -> tuple[flo
     reach = REACH * max(abs(gap) for gap in gaps)
     ends = [end for cell in cells if cell.versus is not None for end in cell.versus.interval or ()]
     return svg.spread([0.0, *gaps, *(min(max(end, -reach), reach) for end in ends)], 0.05)
+
+
+def goes_beyond(comparison: Comparison) -> bool:
+    """Whether the plot cuts an interval."""
+    cells = telling(comparison, MOST_DRAWN)
+    low, high = difference_range(comparison, cells) if cells else (0.0, 0.0)
+    return any(not low <= end <= high for cell in cells if cell.versus for end in cell.versus.interval or ())
 
 
 def block_differences(cell: Cell, comparison: Comparison) -> dict[int, float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 from orchestrator.report.cells import class_gap
-from orchestrator.report.choice import best_cells, telling
+from orchestrator.report.choice import best_cells, look, looks, telling
 from orchestrator.report.differences import band_of, block_differences, difference_range
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import SHOWN, mask_points
@@ -94,20 +94,28 @@ def _forest(comparison: Comparison) -> Figure | None:
     points = "points of " if is_share(comparison.objective.metric) else "difference in "
     against = f"{points}{metric_title(comparison.objective.metric)} against {cut(comparison.reference.name, LONGEST)}"
     axes.set_xlabel(against)
+    for (color, is_filled), words in looks(cells).items():
+        axes.plot([], [], label=words, **_dot(color, is_filled))
+    axes.plot([], [], ".", color=svg.OTHER, markersize=2.5, label="one block")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2, handlelength=1)
     return figure
 
 
 def _forest_row(axes: Axes, row: int, cell: Cell, comparison: Comparison, scale: float) -> None:
     versus = cell.versus
     assert versus is not None
-    color = {"better": svg.BEST, "worse": svg.REFERENCE}.get(cell.verdict, CEILING)
+    color, is_filled = look(cell)
     gaps = [scale * gap for gap in block_differences(cell, comparison).values()]
     axes.plot(gaps, [row + 0.27] * len(gaps), ".", color=svg.OTHER, markersize=2.5, zorder=1)
     if versus.interval is not None:
         low, high = (scale * end for end in versus.interval)
         axes.plot([low, high], [row, row], "|-", color=color, linewidth=1.1, markersize=4)
-    fill = color if cell.verdict in ("better", "worse") else "white"
-    axes.plot([scale * versus.mean], [row], "o", color=color, markerfacecolor=fill, markersize=3.8)
+    axes.plot([scale * versus.mean], [row], **_dot(color, is_filled))
+
+
+def _dot(color: str, is_filled: bool) -> dict[str, Any]:
+    fill = color if is_filled else "white"
+    return {"marker": "o", "linestyle": "", "color": color, "markerfacecolor": fill, "markersize": 3.8}
 
 
 def _curves(facts: Facts, comparison: Comparison) -> Figure | None:

@@ -12,8 +12,9 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_page
+from orchestrator.report import svg, write_exports, write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
+from orchestrator.report.choice import OPEN, look
 from orchestrator.report.differences import band_of, difference_plot
 from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.facts import read_facts
@@ -219,11 +220,29 @@ def test_the_plot_has_a_row_for_each_cell_but_the_reference_and_a_dot_for_each_b
     assert [plot.count(f">{cell}, block ") for cell in CELLS] == [0, 4, 4, 4, 2]
 
 
+def test_page_and_print_draw_a_difference_alike_and_the_key_has_every_look(tmp_path):
+    """Of two cells p is 0.03, and 0.06 after the correction."""
+    small, large = (0.481, 0.503, 0.462, 0.490), (0.40, 0.42, 0.385, 0.41)
+    scores = {**SCORES, "mean_teacher": small, "unstable": small, "guidedmix": large}
+    path = write_ablation(tmp_path / "looks", scores=scores, panels=0)
+    _, comparison = comparison_of(path)
+    found = [look(cell) for cell in comparison.cells if cell is not comparison.reference]
+    assert found == [(svg.BEST, True), (OPEN, True), (svg.REFERENCE, True), (OPEN, True)]
+    assert "better worse only its own interval excludes zero one block" in words(written(path))
+    marks = [f'fill="{color}"' for color in (svg.BEST, svg.REFERENCE, OPEN)]
+    assert all(mark in difference_plot(comparison) for mark in marks)
+    printed = write_exports(StudyFolder(path))
+    forest = next(file for file in printed if file.name == "forest.svg").read_text()
+    assert f"fill: {OPEN}" in forest
+    assert "fill: #ffffff; stroke" not in forest
+
+
 def test_an_interval_that_leaves_the_plot_ends_in_an_arrow_and_is_written_out(tmp_path):
     scores = {cell: row[:2] for cell, row in SCORES.items()} | {"guidedmix": (0.40, 0.55)}
     _, comparison = comparison_of(write_ablation(tmp_path / "two", blocks=2, scores=scores))
     plot = difference_plot(comparison)
     assert plot is not None
+    assert "an interval that goes on" in words(written(tmp_path / "two"))
     assert re.search(r"−\d+\.\d to \+8\d\.\d", plot)  # half the interval: 12.7 times half of 12.9 points
 
 
