@@ -10,7 +10,7 @@ from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.console import duration, short
 from orchestrator.failures import counted
 from orchestrator.stats import Estimate
-from orchestrator.units import show
+from orchestrator.units import show, show_end
 
 WIDTH = 120
 """What the table needs. A narrower terminal breaks its lines, which is better than to break its words."""
@@ -65,7 +65,7 @@ def written_difference(metric: str, versus: Estimate) -> str:
     """`+3.2 (+1.0 to +5.4)`."""
     if versus.interval is None:
         return signed(metric, versus.mean)
-    low, high = (signed(metric, end) for end in versus.interval)
+    low, high = (show_end(metric, end) for end in versus.interval)
     return f"{signed(metric, versus.mean)} ({low} to {high})"
 
 

@@ -79,8 +79,8 @@ class Cell:
 
     @property
     def seconds(self) -> float | None:
-        """Of training, the mean of the complete runs."""
-        found = estimate([run.seconds for run in self.complete.values()])
+        """Of training, stages included, the mean of the complete runs."""
+        found = estimate([run.seconds_in_all for run in self.complete.values()])
         return None if found is None else found.mean
 
     def values(self, metric: str) -> dict[int, float]:

@@ -38,7 +38,7 @@ class Winner:
     """The value in the search minus the fresh ones, its interval that of their mean: the value in the search is what
     it is. None without a complete fresh run."""
     versus: dict[str, Estimate | None]
-    """The differences to each reference over the blocks that both have."""
+    """The differences to each reference over the blocks in which the runs may be paired."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,10 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
         return f"the run of {', '.join(gone)} is gone: the same command makes it again, and then chooses anew"
     winners = []
     for name, fingerprint in content["winners"].items():
-        trial, values = by_fingerprint[fingerprint], cells[name].values(metric)
-        gap = estimate([(trial.objective or 0.0) - value for value in values.values()], coverage)
-        versus = {label: paired(values, cells[label].values(metric), coverage) for label in labels if label in cells}
-        winners.append(Winner(cells[name], trial, gap, versus))
+        trial, cell = by_fingerprint[fingerprint], cells[name]
+        gap = estimate([(trial.objective or 0.0) - value for value in cell.values(metric).values()], coverage)
+        versus = {label: paired(*cell.pairs(cells[label], metric), coverage) for label in labels if label in cells}
+        winners.append(Winner(cell, trial, gap, versus))
     return Confirmation(
         comparison,
         tuple(winners),

@@ -123,7 +123,7 @@ class StudyConsole(Listener):
             value = record.objective if record.objective is not None else self.values.get(record.fingerprint)
             step = record.step if record.state != "running" else self.steps.get(record.fingerprint, record.step)
             since = time.monotonic() - self.begun.get(record.fingerprint, time.monotonic())
-            seconds = record.seconds if record.state != "running" else since
+            seconds = record.seconds_in_all if record.state != "running" else since
             state = Text(self._state(record, step), style=STYLES[record.state])
             table.add_row(
                 title(record),
@@ -261,7 +261,7 @@ def leaderboard(records: list[TrialRecord], folder: StudyFolder) -> Table:
             state,
             show(goal.metric, record.objective),
             str(record.step),
-            duration(record.seconds),
+            duration(record.seconds_in_all),
         )
         table.add_row(*cells, record.failure["message"] if record.failure else _params(record), style=style)
     return table

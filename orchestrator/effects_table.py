@@ -10,6 +10,8 @@ from rich.text import Text
 from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
 from orchestrator.image_bootstrap import Gap, ImageGaps, with_gaps
+from orchestrator.signs import marked
+from orchestrator.units import show_end
 
 
 def effects_table(comparison: Comparison) -> Table | None:
@@ -31,8 +33,9 @@ def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps | str]) ->
     images = next(iter(known.values())).images
     over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
     table = _table("cell", over, "classes above 0", "below", "open")
-    for name, found in known.items():
-        table.add_row(*map(Text, (name, _written(found.miou), *map(str, found.counts))))
+    for cell in comparison.cells:
+        if (found := known.get(cell.name)) is not None:
+            table.add_row(*map(Text, (marked(cell), _written(found.miou), *map(str, found.counts))))
     return table
 
 
@@ -44,5 +47,5 @@ def _table(*columns: str) -> Table:
 
 
 def _written(gap: Gap) -> str:
-    low, high = (signed("val/miou", end) for end in gap.interval)
+    low, high = (show_end("val/miou", end) for end in gap.interval)
     return f"{signed('val/miou', gap.mean)} ({low} to {high})"

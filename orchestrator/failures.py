@@ -108,7 +108,7 @@ def adjustment_words(adjusted: Mapping[str, Any]) -> str:
     seen = "BatchNorm saw the smaller ones: " if adjusted["sees_batches"] else ""
     paired = "paired only with runs made so, too" if adjusted["sees_batches"] else "compared as the others"
     parts = f"{adjusted['accumulate']} micro-batches a step, of {adjusted['micro_batch']} labeled images each"
-    return f"memory ran out, so it was made in {parts}; {seen}{paired}"
+    return f"memory ran out, so made in {parts}; {seen}{paired}"
 
 
 def kind(failure: Mapping[str, Any]) -> tuple[str, str]:

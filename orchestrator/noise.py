@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -61,12 +61,17 @@ def effect_of(noise: Noise, analysis: Analysis, comparisons: int, blocks: int, f
     return Effect(noise, comparisons, alone, smallest(analysis.alpha / comparisons) if is_corrected else None)
 
 
-def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) -> Noise | None:
-    """Of the first study that has any: an ablation with this objective on this data set.
+def typical_spread(spreads: Sequence[tuple[int, float]]) -> float:
+    """Of cells, from (pairs, standard deviation) of the differences of each.
 
-    The median of its cells' variances, the ceiling's left out, so that a cell that collapses in some blocks does not
-    stand for all. Each is divided by the median of a variance of so few values, which is below the true one.
+    The median of their variances, so that a cell that collapses in some blocks does not stand for all. Each is divided
+    by the median of a variance of so few values, which is below the true one.
     """
+    return math.sqrt(median(sd**2 * (n - 1) / float(chi2.median(n - 1)) for n, sd in spreads))
+
+
+def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) -> Noise | None:
+    """Of the first study that has any: an ablation with this objective on this data set; the ceiling left out."""
     for folder in folders:
         request = folder.request()
         is_alike = request["kind"] == "ablate" and Objective.model_validate(request["objectives"][0]) == objective
@@ -74,9 +79,8 @@ def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) 
             continue
         spreads = list(_spreads(request, read_json(folder.summary)["trials"]))
         if spreads:
-            variance = median(sd**2 * (n - 1) / float(chi2.median(n - 1)) for n, sd in spreads)
             cells = f"{len(spreads)} cells, the median" if len(spreads) > 1 else "1 cell"
-            return Noise(math.sqrt(variance), f"measured in {folder.name}: {cells}")
+            return Noise(typical_spread(spreads), f"measured in {folder.name}: {cells}")
     return None
 
 

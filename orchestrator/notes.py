@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from itertools import count
 
 from orchestrator.comparison import Comparison
 from orchestrator.judging import otherwise_judged
+from orchestrator.noise import typical_spread
 from orchestrator.power import blocks_needed, detectable
 from orchestrator.significance import least_sign_flip
 from orchestrator.units import is_share, scale_of, show
@@ -52,7 +52,7 @@ def _rule(comparison: Comparison) -> str:
     }
     looks = comparison.looks
     test = "paired t test" if looks is None else "paired t tests"
-    said = f"better, worse: p at most {analysis.alpha:g}, {test}, {corrected[analysis.correction]}."
+    said = f"A difference is shown where p is at most {analysis.alpha:g}: {test}, {corrected[analysis.correction]}."
     if looks is None:
         return f"{said} Each interval stands for itself."
     return (
@@ -82,15 +82,16 @@ def _stars(comparison: Comparison) -> str:
 
 
 def _reach(comparison: Comparison) -> str:
-    """Of a single comparison, at the spread of differences that was seen."""
-    spreads = [cell.versus.sd for cell in comparison.family if cell.versus is not None and cell.versus.sd]
+    """Of a single comparison, at the spread of differences that was seen: by the rule of a plan."""
+    known = [cell.versus for cell in comparison.family if cell.versus is not None]
+    spreads = [(versus.n, versus.sd) for versus in known if versus.sd]
     blocks, metric, analysis = comparison.blocks, comparison.objective.metric, comparison.analysis
     if comparison.looks is not None or not spreads or blocks < 2:
         return ""
-    sd = math.sqrt(math.fsum(spread**2 for spread in spreads) / len(spreads))
+    sd, cells = typical_spread(spreads), " (of the cells, the median)" if len(spreads) > 1 else ""
     points = " points" if is_share(metric) else ""
     said = f"{blocks} blocks show a difference of {show(metric, detectable(blocks, sd, analysis.alpha))}{points} "
-    said += "four times in five, if differences spread as they do here"
+    said += f"four times in five, if differences spread as they do here{cells}"
     if analysis.margin is None:
         return f"{said}."
     needed = blocks_needed(analysis.margin / scale_of(metric), sd, analysis.alpha)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from orchestrator.chains import stages_of
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.study import Objective
 
@@ -51,7 +52,7 @@ class TrialRecord:
     ended: str | None
     mlflow_run_id: str | None
     stages: list[dict[str, Any]]
-    """What became of the stages before the run, once it has ended: method, steps, state, seconds, metrics."""
+    """What became of the stages before the run, as far as it has come: method, steps, state, seconds, metrics."""
     adjusted: dict[str, Any] | None
     """If memory ran out: the micro-batches with which it was made instead; see `halving.adjustment`."""
     cell: str | None
@@ -78,6 +79,40 @@ class TrialRecord:
             {path: value for path, value in run.params.items() if path.startswith(OF_DATA)} for run in (self, other)
         )
         return own == theirs and None not in (self.data, other.data) and self.data != other.data
+
+    @property
+    def made_stages(self) -> list[dict[str, Any]]:
+        """The stages that the run trained itself."""
+        return [stage for stage in self.stages if stage["state"] == "trained" and stage["seconds"] is not None]
+
+    @property
+    def steps_in_all(self) -> int:
+        """Those of its stages included, whoever trained them: what budgets are compared by."""
+        return self.steps_before + self.steps
+
+    @property
+    def steps_before(self) -> int:
+        """Of all its stages."""
+        return sum(stage["steps"] for stage in self.stages)
+
+    @property
+    def seconds_in_all(self) -> float:
+        """Of the whole chain, whoever trained its stages: what methods are compared by."""
+        return self.seconds + self.stage_seconds
+
+    @property
+    def stage_seconds(self) -> float:
+        """Of its stages and the pseudo masks that they made; of a run without a report, of the stages it came to."""
+        known = sum(stage["seconds"] or 0.0 for stage in self.stages)
+        return self.metrics.get("time/stage_seconds", known)
+
+    @property
+    def seconds_spent(self) -> float:
+        """What it trained itself, so that in a sum a stage counts once. Pseudo masks count with who made all stages."""
+        made = self.made_stages
+        if len(made) == len(self.stages):
+            return self.seconds_in_all
+        return self.seconds + sum(stage["seconds"] for stage in made)
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -139,7 +174,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         started=end["started"],
         ended=end["ended"],
         mlflow_run_id=window.get("run_id"),
-        stages=end.get("stages", []),
+        stages=end["stages"] if "stages" in end else stages_of(folder),
         adjusted=end.get("adjusted"),
         cell=asked.get("cell"),
         block=asked.get("block"),

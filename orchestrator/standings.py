@@ -31,7 +31,7 @@ class Standing:
     """Fingerprints, or another tool's ids, of what `value` is the mean of."""
     failed: int = 0
     steps: tuple[int, ...] = ()
-    """Lengths of the runs: one, unless budgets are unequal."""
+    """Lengths of the runs, their stages included: one, unless budgets are unequal."""
     differs: tuple[str, ...] = ()
     """In what it was judged otherwise than the first row of its own study, as a ceiling is."""
 
@@ -166,7 +166,7 @@ def _standing(
     differs: tuple[str, ...],
 ) -> Standing:
     values = [value for run in runs if (value := _value(run, metric)) is not None]
-    steps = tuple(sorted({run.steps for run in runs}))
+    steps = tuple(sorted({run.steps_in_all for run in runs}))
     fingerprints = tuple(run.fingerprint for run in runs)
     return Standing(name, role, estimate(values), fingerprints, failed, steps, differs)
 

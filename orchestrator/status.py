@@ -228,22 +228,17 @@ def _steps_to_come(request: Mapping[str, Any], runs: Iterable[TrialRecord]) -> i
 
 def _seconds_a_step(runs: Sequence[TrialRecord]) -> float | None:
     steps = sum(map(_steps, runs))
-    seconds = sum(run.seconds + sum(stage["seconds"] for stage in _trained(run)) for run in runs)
+    seconds = sum(run.seconds_spent for run in runs)
     return seconds / steps if steps and seconds else None
 
 
 def _steps(run: TrialRecord) -> int:
-    return run.step + sum(stage["steps"] for stage in _trained(run))
+    return run.step + sum(stage["steps"] for stage in run.made_stages)
 
 
 def _seconds(run: TrialRecord) -> float:
     """What the study has paid for: stages that the run made count, what others made does not."""
-    return 0.0 if run.reused_from else run.seconds + sum(stage["seconds"] for stage in _trained(run))
-
-
-def _trained(run: TrialRecord) -> list[dict[str, Any]]:
-    """The stages that the run made itself."""
-    return [stage for stage in run.stages if stage["state"] == "trained" and stage["seconds"] is not None]
+    return 0.0 if run.reused_from else run.seconds_spent
 
 
 def _cores(request: Mapping[str, Any]) -> float:

@@ -16,7 +16,7 @@ from orchestrator.study import Objective
 
 @dataclass(frozen=True)
 class StoredCurves:
-    """All of one length, so that a step is the same share of each."""
+    """All of one length, so that a step is the same share of each. Steps are a run's own, as a scheduler sees them."""
 
     curves: list[Curve]
     unit: str
@@ -44,7 +44,8 @@ def stored_curves(folder: StudyFolder) -> StoredCurves:
     lengths = Counter(reports[-1].step for _, reports in found)
     length = max(lengths, key=lambda step: (lengths[step], step), default=0)
     if other := sum(lengths.values()) - lengths[length]:
-        left_out["of another length"] = other
+        apart = ", stages apart: a scheduler hears of a run when its own steps begin"
+        left_out[f"of another length{apart if any(record.stages for record in records) else ''}"] = other
     kept = [Curve(name, reports) for name, reports in found if reports[-1].step == length]
     if len(kept) < MIN_RUNS:
         counted = "1 is" if len(kept) == 1 else f"{len(kept)} are"

@@ -19,3 +19,12 @@ def show(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
+
+
+def show_end(metric: str, value: float) -> str:
+    """An end of an interval, with its sign: an end that rounds to zero has one more decimal, as what matters is the
+    side of zero on which it lies."""
+    written = show(metric, abs(value))
+    if is_share(metric) and float(written) == 0 and value:
+        written = f"{100 * abs(value):.2f}"
+    return f"{'-' if value < 0 else '+'}{written}" if value else written

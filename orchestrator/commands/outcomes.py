@@ -55,6 +55,7 @@ def print_ablation(folder: StudyFolder) -> None:
     from orchestrator.image_bootstrap import MEANING, image_gaps, without_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
+    from orchestrator.signs import meaning
 
     request, records = folder.request(), load_trials(folder)
     comparison = compare(request, records)
@@ -73,7 +74,7 @@ def print_ablation(folder: StudyFolder) -> None:
     if (table := images_table(comparison, gaps)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
-        console.print(Text(MEANING, style="dim"))
+        console.print(Text(f"{MEANING} {meaning(comparison.cells)}".rstrip(), style="dim"))
     for sentence in without_gaps(gaps):
         console.print(Text(sentence, style="dim"))
     if (line := headroom_line(comparison)) is not None:

@@ -9,20 +9,30 @@ import yaml
 
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
-from orchestrator.failures import adjustment_words, counted
+from orchestrator.failures import counted
 from orchestrator.image_bootstrap import MEANING, image_gaps, without_gaps
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
-from orchestrator.report.cells import cell_rows, changes_words, class_rows, harmed, image_rows, mask_rows, spread_of
-from orchestrator.report.choice import best_cells, cell_colors, shown_cells
-from orchestrator.report.differences import cell_curves, difference_plot
+from orchestrator.report.cells import (
+    cell_rows,
+    changes_words,
+    class_rows,
+    image_rows,
+    mask_rows,
+    spread_of,
+    target_sentences,
+)
+from orchestrator.report.choice import MOST_DRAWN, best_cells, cell_colors, looks, shown_cells, telling
+from orchestrator.report.differences import cell_curves, difference_plot, goes_beyond
+from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.factor_charts import effect_rows, half_normal_chart, interaction_charts
 from orchestrator.report.facts import Facts
 from orchestrator.report.mask_charts import mask_charts
-from orchestrator.report.paper import factors_of, unfinished
+from orchestrator.report.paper import adjusted_words, factors_of, unfinished
 from orchestrator.report.summary import Tile, reused, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
 from orchestrator.results import TrialRecord
+from orchestrator.signs import meaning, signs
 from orchestrator.units import is_share
 
 MOST_DETAILED = 3
@@ -58,8 +68,13 @@ def context(facts: Facts) -> dict[str, Any]:
         "effects": effect_rows(comparison),
         "half_normal": half_normal_chart(comparison),
         "interactions": interaction_charts(comparison, facts.request),
+        "signs": {cell.name: signs(cell) for cell in comparison.cells},
+        "meaning_of_signs": meaning(shown_cells(comparison)),
         "any_failed": any(cell.failed for cell in comparison.cells),
+        "evidence": evidence_table(comparison),
         "plot": difference_plot(comparison),
+        "looks": looks(telling(comparison, MOST_DRAWN)),
+        "goes_beyond": goes_beyond(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),
@@ -91,7 +106,7 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
     varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
-    seconds = sum(record.seconds for record in facts.records)
+    seconds = sum(record.seconds_spent for record in facts.records)
     return [
         *found,
         Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
@@ -144,8 +159,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
             f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits {reference.name}, and a part of "
             "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )
-    if text := harmed(facts, comparison):
-        said.append(text)
+    said += target_sentences(facts, comparison)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]
     if short:
         numbers = listed(
@@ -156,18 +170,13 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
             f"Fewer than {comparison.blocks} complete runs: {numbers}. Differences are taken over the blocks that both "
             "cells have."
         )
-    said += [
-        f"{run.label}†: {adjustment_words(run.adjusted)}."
-        for cell in comparison.cells
-        for run in cell.adjusted
-        if run.adjusted is not None
-    ]
+    said += adjusted_words(comparison.cells)
     if comparison.effects is not None and comparison.effects.absent:
         said.append(f"No effects of factors: {comparison.effects.absent}.")
-    lengths = {run.steps for cell in comparison.cells for run in cell.complete.values()}
+    lengths = {run.steps_in_all for cell in comparison.cells for run in cell.complete.values()}
     if len(lengths) > 1:
-        own = {run.steps for run in reference.complete.values()}
-        unlike = [cell.name for cell in comparison.cells if {run.steps for run in cell.complete.values()} - own]
+        own = {run.steps_in_all for run in reference.complete.values()}
+        unlike = [cell.name for cell in comparison.cells if {run.steps_in_all for run in cell.complete.values()} - own]
         said.append(f"Unequal budgets: {listed(unlike)} trained for another number of steps than {reference.name}.")
     said += reused(facts)
     if left := len(facts.folder.trials()) - len(facts.records):

@@ -11,11 +11,11 @@ from orchestrator.factors import leaves
 from orchestrator.failures import counted
 from orchestrator.image_bootstrap import ImageGaps, with_gaps
 from orchestrator.report.choice import shown_cells
-from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
 from orchestrator.report.panels import Swatch
-from orchestrator.report.paper import factors_of, marks, p_words
-from orchestrator.report.wording import count, difference, duration, listed, metric_value, parameter
+from orchestrator.report.paper import factors_of, marks, n_of_blocks, p_words
+from orchestrator.report.targets import late, mean_of, rightness, sentences
+from orchestrator.report.wording import count, difference, duration, interval, metric_value, parameter
 from orchestrator.spending import Spending
 from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.units import is_share
@@ -95,7 +95,9 @@ def mask_rows(comparison: Comparison) -> list[MaskRow]:
             gap = paired(cell.values("pseudo/target_accuracy"), cell.values("pseudo/plain_accuracy"))
             written = "" if gap is None else difference("accuracy", gap.mean)
             values = [metric_value("accuracy", mean and mean.mean) for mean in means]
-            rows.append(MaskRow(cell.name, len(cell.complete), values, written, written.startswith("−")))
+            right = mean_of(rightness(run.metrics) for run in cell.complete.values())
+            harms = right is not None and right.harms
+            rows.append(MaskRow(cell.name, len(cell.complete), values, written, harms))
     return rows
 
 
@@ -106,7 +108,7 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
     if not any(cell.complete for cell in cells):
         return []
     found = {
-        (name, cell.name): _class_gap(cell, comparison.reference, f"val/iou/{name}")
+        (name, cell.name): class_gap(cell, comparison.reference, f"val/iou/{name}")
         for name in facts.classes
         for cell in cells
     }
@@ -121,6 +123,12 @@ def class_rows(facts: Facts, comparison: Comparison, legend: list[Swatch]) -> li
     ]
 
 
+def class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
+    """(IoU, difference to the reference)."""
+    gap = None if cell is reference else paired(*cell.pairs(reference, metric))
+    return estimate([*cell.values(metric).values()]), gap
+
+
 def image_rows(found: Mapping[str, ImageGaps | str]) -> list[ImageRow]:
     """Of the cells that have an interval over images."""
     return [
@@ -128,27 +136,20 @@ def image_rows(found: Mapping[str, ImageGaps | str]) -> list[ImageRow]:
             name,
             gaps.images,
             difference("val/miou", gaps.miou.mean),
-            " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
+            interval("val/miou", gaps.miou.interval),
             gaps.counts,
         )
         for name, gaps in with_gaps(found).items()
     ]
 
 
-def harmed(facts: Facts, comparison: Comparison) -> str:
-    """The cells whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
-    named = []
-    for cell in shown_cells(comparison):
-        pairs = [late_accuracies(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values()]
-        target, plain = (estimate([pair[i] for pair in pairs if pair]) for i in (0, 1))
-        if target is not None and plain is not None and target.mean < plain.mean - HARM:
-            named.append(f"{cell.name} ({100 * target.mean:.1f} against {100 * plain.mean:.1f} %)")
-    if not named:
-        return ""
-    return (
-        f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
-        "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
-    )
+def target_sentences(facts: Facts, comparison: Comparison) -> list[str]:
+    """Of the cells whose target is worse than the plain prediction."""
+    found = {
+        cell.name: mean_of(late(facts.curves[run.fingerprint], run.steps) for run in cell.complete.values())
+        for cell in shown_cells(comparison)
+    }
+    return sentences(found)
 
 
 def changes_words(changes: Mapping[str, Any]) -> str:
@@ -159,14 +160,14 @@ def changes_words(changes: Mapping[str, Any]) -> str:
 def spread_of(metric: str, versus: Estimate) -> str:
     """`+3.2 points (95 % interval +1.0 to +5.4, 3 blocks)`."""
     points = " points" if is_share(metric) else ""
-    interval = f"{100 * versus.coverage:g} % interval {_interval(metric, versus)}, " if versus.interval else ""
-    return f"{difference(metric, versus.mean)}{points} ({interval}{count(versus.n, 'block')})"
+    said = f"{100 * versus.coverage:g} % interval {interval(metric, versus.interval)}, " if versus.interval else ""
+    return f"{difference(metric, versus.mean)}{points} ({said}{count(versus.n, 'block')})"
 
 
 def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spending: Spending) -> CellRow:
-    metric, n = comparison.objective.metric, len(cell.complete)
+    metric = comparison.objective.metric
     adjusted = None if cell.evidence is None else cell.evidence.p_adjusted
-    spent = sum(run.seconds for run in cell.runs if run is not None)
+    spent = sum(run.seconds_spent for run in cell.runs if run is not None)
     half = None if cell.value is None else cell.value.half
     return CellRow(
         name=cell.name,
@@ -174,12 +175,12 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         kind={"reference": "reference", "better": "is-better", "worse": "is-worse"}.get(cell.verdict, "open"),
         is_designed=bool(cell.levels),
         changes=changes_words(cell.changes),
-        n=(str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}") + "†" * bool(cell.adjusted),
-        is_short=n < comparison.blocks,
+        n=n_of_blocks(cell, comparison),
+        is_short=len(cell.complete) < comparison.blocks,
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else f"± {metric_value(metric, half)}",
         difference="" if cell.versus is None else difference(metric, cell.versus.mean),
-        interval="" if cell.versus is None else _interval(metric, cell.versus),
+        interval=interval(metric, (cell.versus and cell.versus.interval) or ()),
         p="" if adjusted is None else p_words(adjusted) + "*" * cell.is_starred,
         verdict=cell.verdict,
         failed=counted(cell.failures),
@@ -187,18 +188,6 @@ def _cell_row(cell: Cell, comparison: Comparison, marked: tuple[str, ...], spend
         total=(spending.words(spent) or duration(spent)) if spent else "",
         is_ceiling=cell is comparison.ceiling,
     )
-
-
-def _interval(metric: str, versus: Estimate) -> str:
-    if versus.interval is None:
-        return ""
-    return " to ".join(difference(metric, end) for end in versus.interval)
-
-
-def _class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None, Estimate | None]:
-    """(IoU, difference to the reference)."""
-    gap = None if cell is reference else paired(*cell.pairs(reference, metric))
-    return estimate([*cell.values(metric).values()]), gap
 
 
 def _class_cell(value: Estimate | None, gap: Estimate | None, deepest: float) -> tuple[str, str, str]:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 
 COLORS = (svg.BEST, svg.GREEN, svg.AMBER, "#8a5a9e", svg.PALE)
 """Of the best cells; the others are gray."""
 CEILING = "#5b6675"
+OPEN = "#7b8794"
+LOOKS = {
+    (svg.BEST, True): "better",
+    (svg.REFERENCE, True): "worse",
+    (OPEN, True): "only its own interval excludes zero",
+    (OPEN, False): "no difference shown",
+}
+"""Of a difference to the reference: its color, whether its dot is filled, and what that says."""
 MOST_DRAWN = 60
 """Rows of a chart over cells. Of more, those with the largest differences are drawn."""
 
@@ -17,6 +27,18 @@ def cell_colors(comparison: Comparison) -> dict[str, str]:
     colors = {cell.name: color for cell, color in zip(best_cells(comparison), COLORS, strict=False)}
     colors |= {} if comparison.ceiling is None else {comparison.ceiling.name: CEILING}
     return colors | {comparison.reference.name: svg.REFERENCE}
+
+
+def look(cell: Cell) -> tuple[str, bool]:
+    """Of its difference to the reference, one of `LOOKS`."""
+    color = {"better": svg.BEST, "worse": svg.REFERENCE}.get(cell.verdict, OPEN)
+    return color, cell.versus is not None and cell.versus.excludes_zero
+
+
+def looks(cells: Iterable[Cell]) -> dict[tuple[str, bool], str]:
+    """Those of some of these cells, with what they say."""
+    seen = {look(cell) for cell in cells}
+    return {each: words for each, words in LOOKS.items() if each in seen}
 
 
 def best_cells(comparison: Comparison) -> list[Cell]:

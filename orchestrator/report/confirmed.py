@@ -8,7 +8,9 @@ from functools import partial
 from orchestrator.confirmation import Written, confirmation
 from orchestrator.notes import notes
 from orchestrator.report.cells import CellRow, cell_rows
+from orchestrator.report.evidence_table import EvidenceTable, evidence_table
 from orchestrator.report.facts import Facts
+from orchestrator.report.paper import adjusted_words
 from orchestrator.report.wording import difference, listed, metric_value
 
 
@@ -21,6 +23,7 @@ class FreshRuns:
     coverage: str = ""
     notes: tuple[str, ...] = ()
     rows: tuple[CellRow, ...] = ()
+    evidence: EvidenceTable | None = None
     sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -37,8 +40,9 @@ def fresh_runs(facts: Facts) -> FreshRuns | None:
         coverage=f"{100 * found.comparison.analysis.interval:g} %",
         notes=tuple(notes(found.comparison)),
         rows=tuple(cell_rows(found.comparison, facts)),
+        evidence=evidence_table(found.comparison),
         sentences=tuple(found.sentences(*_written(facts))),
-        warnings=tuple(found.warnings),
+        warnings=(*found.warnings, *adjusted_words(found.comparison.cells)),
     )
 
 

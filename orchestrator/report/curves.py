@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -101,30 +101,6 @@ def mask_quality(facts: Facts, run: TrialRecord) -> list[tuple[str, Markup]]:
     return charts
 
 
-HARM = 0.01
-"""How much worse than the plain prediction a target must be to be called harmful: smaller gaps come and go."""
-
-
-def harm(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:
-    """(target, plain) accuracy, means over the second half of training, if the target is clearly the worse of the
-    two."""
-    pair = late_accuracies(rows, steps)
-    return pair if pair and pair[0] < pair[1] - HARM else None
-
-
-def late_accuracies(rows: Sequence[dict[str, Any]], steps: int) -> tuple[float, float] | None:
-    """(target, plain) accuracy of the pseudo masks, means over the second half of training; None without telemetry."""
-    pairs = [
-        (row["pseudo/target_accuracy"], row["pseudo/plain_accuracy"])
-        for row in rows
-        if row["step"] > steps / 2 and "pseudo/target_accuracy" in row and "pseudo/plain_accuracy" in row
-    ]
-    if not pairs:
-        return None
-    target, plain = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    return target, plain
-
-
 def line_chart(
     lines: Sequence[Line],
     metric: str,
@@ -176,7 +152,9 @@ def _trial_line(facts: Facts, trial: TrialRecord, metric: str) -> Line:
 
 
 def _points(facts: Facts, record: TrialRecord, metric: str) -> list[tuple[float, float]]:
-    return [(row["step"], row[metric]) for row in facts.curves[record.fingerprint] if metric in row]
+    """After the steps of its stages."""
+    before = record.steps_before
+    return [(before + row["step"], row[metric]) for row in facts.curves[record.fingerprint] if metric in row]
 
 
 def _short(label: str) -> str:

@@ -10,11 +10,12 @@ from markupsafe import Markup
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.report import svg
 from orchestrator.report.cells import spread_of
-from orchestrator.report.choice import MOST_DRAWN, cell_colors, shown_cells, telling
+from orchestrator.report.choice import MOST_DRAWN, cell_colors, look, shown_cells, telling
 from orchestrator.report.curves import DASHES, Line, line_chart
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import difference, metric_title, metric_value
-from orchestrator.stats import Estimate
+from orchestrator.report.wording import difference, interval, metric_title, metric_value
+from orchestrator.signs import cut, marked
+from orchestrator.stats import Estimate, differences
 from orchestrator.units import is_share
 
 LONGEST = 22
@@ -37,7 +38,9 @@ def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | Non
     parts += [svg.text(x(tick), bottom + 20, _tick(comparison, tick), anchor="middle") for tick in x.ticks(7)]
     parts.append(svg.path([(x(0), top - 12), (x(0), bottom)], "level"))
     reference = comparison.reference.name
-    parts.append(svg.text(x(0), top - 22, _cut(reference), "name", "middle", reference, style=f"fill:{svg.REFERENCE}"))
+    parts.append(
+        svg.text(x(0), top - 22, cut(reference, LONGEST), "name", "middle", reference, style=f"fill:{svg.REFERENCE}")
+    )
     parts.append(svg.text(right, bottom + 38, _axis(comparison), "label", "end"))
     for i, (cell, versus) in enumerate(rows):
         parts.append(_row(cell, versus, blocks[cell.name], comparison, x, top + row * (i + 0.5)))
@@ -64,7 +67,7 @@ def cell_curves(facts: Facts, comparison: Comparison) -> Markup | None:
                 points=[(step, mean) for step, _, mean, _ in band],
                 tip=f"{cell.name}, mean of {len(cell.complete)}: {last}",
                 color=colors.get(cell.name, svg.OTHER),
-                label=f"{_cut(cell.name)} · {last}",
+                label=f"{marked(cell, LONGEST)} · {last}",
                 dash=dashes.get(cell.name),
                 wide=is_colored,
                 end="dot",
@@ -79,9 +82,9 @@ def _row(
     cell: Cell, versus: Estimate, gaps: Mapping[int, float], comparison: Comparison, x: svg.Scale, y: float
 ) -> Markup:
     metric = comparison.objective.metric
-    color = {"better": svg.BEST, "worse": svg.REFERENCE}.get(cell.verdict, "#7b8794")
+    color, is_filled = look(cell)
     tip = f"{cell.name}: {spread_of(metric, versus)}"
-    parts = [svg.text(x.start - 24, y + 5, _cut(cell.name), "name ink", "end", cell.name)]
+    parts = [svg.text(x.start - 24, y + 5, marked(cell, LONGEST), "name ink", "end", cell.name)]
     if versus.interval is not None:
         low, high = (min(max(end, x.low), x.high) for end in versus.interval)
         parts.append(svg.path([(x(low), y), (x(high), y)], "interval", tip, stroke=color))
@@ -90,10 +93,10 @@ def _row(
     for block, gap in gaps.items():
         said = f"{cell.name}, block {block}: {difference(metric, gap)}"
         parts.append(svg.dot(x(gap), y + 13, svg.OTHER, said, radius=3))
-    parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not versus.excludes_zero, radius=6.5))
+    parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not is_filled, radius=6.5))
     parts.append(svg.text(x.end + 22, y + 5, difference(metric, versus.mean), "name ink"))
     if versus.interval is not None:
-        words = " to ".join(difference(metric, end) for end in versus.interval)
+        words = interval(metric, versus.interval)
         parts.append(svg.text(x.end + 78, y + 5, words, "tick"))
     return svg.tag("g", *parts)
 
@@ -114,15 +117,22 @@ def difference_range(comparison: Comparison, cells: Iterable[Cell]) -> tuple[flo
     return svg.spread([0.0, *gaps, *(min(max(end, -reach), reach) for end in ends)], 0.05)
 
 
+def goes_beyond(comparison: Comparison) -> bool:
+    """Whether the plot cuts an interval."""
+    cells = telling(comparison, MOST_DRAWN)
+    low, high = difference_range(comparison, cells) if cells else (0.0, 0.0)
+    return any(not low <= end <= high for cell in cells if cell.versus for end in cell.versus.interval or ())
+
+
 def block_differences(cell: Cell, comparison: Comparison) -> dict[int, float]:
-    own, other = (each.values(comparison.objective.metric) for each in (cell, comparison.reference))
-    return {block: value - other[block] for block, value in own.items() if block in other}
+    """By block, where the runs may be paired."""
+    return differences(*cell.pairs(comparison.reference, comparison.objective.metric))
 
 
 def band_of(facts: Facts, cell: Cell, metric: str) -> list[tuple[float, float, float, float]]:
-    """(step, lowest, mean, highest), where all complete runs of the cell were evaluated."""
+    """(step, lowest, mean, highest), where all complete runs of the cell were evaluated; after the steps of stages."""
     rows = [
-        {row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}
+        {run.steps_before + row["step"]: row[metric] for row in facts.curves[run.fingerprint] if metric in row}
         for run in cell.complete.values()
     ]
     steps = [step for step in rows[0] if all(step in row for row in rows)] if rows else []
@@ -142,7 +152,3 @@ def _tick(comparison: Comparison, value: float) -> str:
 def _axis(comparison: Comparison) -> str:
     points = "points of " if is_share(comparison.objective.metric) else "difference in "
     return f"{points}{metric_title(comparison.objective.metric)}"
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.factorial import FactorEffect, half_normal
 from orchestrator.report import svg
-from orchestrator.report.wording import difference, metric_title, metric_unit, metric_value
+from orchestrator.report.wording import difference, interval, metric_title, metric_unit, metric_value
 from orchestrator.units import scale_of
 
 MOST_PAIRS = 6
@@ -44,7 +44,7 @@ def effect_rows(comparison: Comparison) -> list[EffectRow]:
         EffectRow(
             name=effect.name,
             effect=difference(metric, effect.estimate.mean),
-            interval=" to ".join(difference(metric, end) for end in effect.estimate.interval or ()),
+            interval=interval(metric, effect.estimate.interval or ()),
             n=effect.estimate.n,
             confounded=effect.confounded,
             is_shown=effect.estimate.excludes_zero,

@@ -4,34 +4,8 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.report.paper import CHECK, PaperRow, PaperTable
-
-SPELLED = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\char34{}",
-    "[": "{[}",  # after the end of a row it would begin an option
-    "*": "{*}",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "Δ": r"$\Delta$",
-    "·": r"$\cdot$",
-    "–": r"\textendash{}",
-    "…": r"\dots{}",
-    CHECK: r"\present{}",
-}
+from orchestrator.report.paper import PaperRow, PaperTable
+from orchestrator.report.spelling import escaped
 
 NO_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 """A table that is wider than the text is made as wide."""
@@ -76,12 +50,6 @@ def latex(table: PaperTable) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def escaped(words: str) -> str:
-    """So that it is printed as it is written."""
-    spelled = "".join(SPELLED.get(letter, letter) for letter in re.sub(r"\s+", " ", words))
-    return re.sub("-(?=-)", "-{}", spelled)  # two hyphens would be a dash
 
 
 def _line(row: PaperRow) -> str:

@@ -7,7 +7,12 @@ from collections.abc import Collection
 
 from orchestrator.report.paper import PaperRow, PaperTable
 
-PICTURES = {"forest.svg": "differences to the reference", "curves.svg": "learning curves"}
+PICTURES = {
+    "forest.svg": "differences to the reference",
+    "curves.svg": "learning curves",
+    "classes.svg": "differences of each class",
+    "masks.svg": "pseudo masks against the objective",
+}
 
 
 def markdown(table: PaperTable, figures: Collection[str] = ()) -> str:

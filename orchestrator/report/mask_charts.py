@@ -23,13 +23,14 @@ def mask_charts(comparison: Comparison, colors: Mapping[str, str]) -> list[tuple
     """(title, chart). Empty without telemetry. A cell without a color of its own is gray."""
     found = []
     for name in SHOWN:
-        if points := _points(comparison, f"pseudo/{name}"):
+        if points := mask_points(comparison, f"pseudo/{name}"):
             title = f"Mask {name} against {metric_title(comparison.objective.metric)}"
             found.append((title, _chart(points, name, title, comparison, colors)))
     return found
 
 
-def _points(comparison: Comparison, metric: str) -> list[Point]:
+def mask_points(comparison: Comparison, metric: str) -> list[Point]:
+    """A point a run; of very many runs, a point a cell."""
     goal = comparison.objective.metric
     pairs = {cell.name: _shared(cell, metric, goal) for cell in comparison.cells}
     if sum(map(len, pairs.values())) <= MOST_DOTS:

@@ -46,7 +46,7 @@ def _context(facts: Facts) -> dict[str, Any]:
         "importance": [_importance_section(facts, goal, found) for goal, found in important],
         "sentences": summary.sentences(facts, important[0][1] if len(important) == 1 else None),
         "flags": summary.flags(facts),
-        "harm": summary.harmed(facts),
+        "of_targets": summary.target_sentences(facts),
         "leaderboard": tables.leaderboard(facts),
         "fresh": confirmed.fresh_runs(facts),
         "columns": [metric_unit(goal.metric) for goal in facts.goals],

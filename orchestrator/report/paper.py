@@ -5,15 +5,18 @@ Markdown and LaTeX only spell it; every number of it is in `cells.csv`, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.analysis import Analysis
 from orchestrator.comparison import Cell, Comparison
+from orchestrator.failures import adjustment_words
 from orchestrator.notes import notes
 from orchestrator.report.facts import Facts
-from orchestrator.report.wording import count, difference, listed, metric_title, metric_unit, metric_value
+from orchestrator.report.wording import count, difference, interval, listed, metric_title, metric_unit, metric_value
 from orchestrator.results import ENDED
+from orchestrator.signs import ADJUSTED
 from orchestrator.units import is_share
 
 CHECK = "✓"
@@ -29,6 +32,7 @@ class PaperRow:
     levels: tuple[str, ...]
     """A check mark, nothing, or the level's name, by factor."""
     n: str
+    """`3 of 4†`: the sign is that of runs which memory made smaller."""
     mean: str
     half: str
     """`0.8` of `57.2 ± 0.8`; empty without an interval."""
@@ -74,7 +78,7 @@ def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
         factors=tuple(factors),
         unit=metric_unit(metric),
         gap_unit=f"Δ{', points' if is_share(metric) else ''}",
-        p_title=" ".join(["p", *CORRECTIONS[comparison.analysis.correction]]),
+        p_title=p_title(comparison.analysis),
         rows=tuple(rows[cell.name] for cell in cells if cell is not ceiling),
         ceiling=None if ceiling is None else rows[ceiling.name],
         caption=tuple(_caption(facts, comparison, factors)),
@@ -119,19 +123,17 @@ def marks(cell: str, request: Mapping[str, Any], factors: Mapping[str, str | Non
 
 
 def _row(cell: Cell, comparison: Comparison, request: Mapping[str, Any], factors: Mapping[str, str | None]) -> PaperRow:
-    metric, n, versus, evidence = comparison.objective.metric, len(cell.complete), cell.versus, cell.evidence
+    metric, versus, evidence = comparison.objective.metric, cell.versus, cell.evidence
     modeled = " ~" if evidence is not None and evidence.basis == "mixed model" else ""
     half = None if cell.value is None else cell.value.half
     return PaperRow(
         name=cell.name,
         levels=marks(cell.name, request, factors),
-        n=str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}",
+        n=n_of_blocks(cell, comparison),
         mean=metric_value(metric, cell.value and cell.value.mean),
         half="" if half is None else metric_value(metric, half),
         gap="" if versus is None else difference(metric, versus.mean) + modeled,
-        interval=""
-        if versus is None or versus.interval is None
-        else " to ".join(difference(metric, end) for end in versus.interval),
+        interval=interval(metric, (versus and versus.interval) or ()),
         p="" if evidence is None or evidence.p_adjusted is None else p_words(evidence.p_adjusted),
         star="*" * cell.is_starred,
         failed=f"{cell.failed} failed" if cell.failed else "",
@@ -154,10 +156,34 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
     if known := [f"{factor} {first}" for factor, first in factors.items() if first is not None]:
         said.append(f"{CHECK}: {listed(known)}.")
     said += notes(comparison)
+    if small := [cell.name for cell in comparison.cells if cell.is_small and cell is not comparison.ceiling]:
+        said.append(f"Shown to differ from {reference} by less than {comparison.margin_words}: {listed(small)}.")
     if failed := [f"{cell.name} ({cell.failed})" for cell in comparison.cells if cell.failed]:
         said.append(f"Failed runs have no value and count in no mean: {listed(failed)}.")
+    said += adjusted_words(comparison.cells)
     said.append(f"Study {facts.folder.name}, identity {facts.request['identity']}; its runs are listed in runs.csv.")
     return said
+
+
+def p_title(analysis: Analysis) -> str:
+    return " ".join(["p", *CORRECTIONS[analysis.correction]])
+
+
+def n_of_blocks(cell: Cell, comparison: Comparison) -> str:
+    """`4`, `2 of 4`, `4†`."""
+    n = len(cell.complete)
+    written = str(n) if n >= comparison.blocks else f"{n} of {comparison.blocks}"
+    return written + ADJUSTED * bool(cell.adjusted)
+
+
+def adjusted_words(cells: Iterable[Cell]) -> list[str]:
+    """What was done about the runs whose memory ran out; what was done alike is said once."""
+    alike: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for run in cell.adjusted:
+            if run.adjusted is not None:  # equal cells share their runs
+                alike.setdefault(adjustment_words(run.adjusted), {})[f"{run.label}{ADJUSTED}"] = None
+    return [f"{listed(labels)}: {words}." for words, labels in alike.items()]
 
 
 def p_words(p: float) -> str:

@@ -11,6 +11,8 @@ from orchestrator.comparison import Cell, Comparison
 from orchestrator.report.facts import Facts
 from orchestrator.report.paper import factors_of
 from orchestrator.results import TrialRecord
+from orchestrator.stats import estimate
+from orchestrator.units import scale_of
 
 Row = Mapping[str, Any]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -41,12 +43,14 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
             "metric": comparison.objective.metric,
             "blocks": comparison.blocks,
             "failed": cell.failed,
+            "adjusted": len(cell.adjusted),
             **_value(cell),
             **_versus(cell),
             "correction": comparison.analysis.correction,
+            "margin": _margin(comparison),
             "verdict": cell.verdict,
+            "small": cell.is_small,
             "star": cell.is_starred,
-            "seconds": cell.seconds,
             **_spent(facts, cell),
             "runs": " ".join(run.fingerprint for run in cell.complete.values()),
         }
@@ -55,9 +59,11 @@ def cell_rows(facts: Facts, comparison: Comparison, unfinished: str) -> list[dic
 
 
 def _spent(facts: Facts, cell: Cell) -> dict[str, float | None]:
-    """By all runs of a cell, also those that failed."""
-    seconds = sum(run.seconds for run in cell.runs if run is not None)
-    return {"gpu_hours": facts.spending.gpu_hours(seconds), "price": facts.spending.price(seconds)}
+    """By a complete run, without and with its stages; by all runs of the cell, also those that failed."""
+    own = estimate([run.seconds for run in cell.complete.values()])
+    seconds = sum(run.seconds_spent for run in cell.runs if run is not None)
+    alone = {"seconds": own and own.mean, "seconds_in_all": cell.seconds}
+    return {**alone, "gpu_hours": facts.spending.gpu_hours(seconds), "price": facts.spending.price(seconds)}
 
 
 def run_rows(facts: Facts, comparison: Comparison | None, unfinished: str) -> list[dict[str, Any]]:
@@ -88,10 +94,13 @@ def _run_row(facts: Facts, record: TrialRecord, unfinished: str, known: Row) -> 
         **_head(facts, unfinished, record.fingerprint, known),
         "state": record.state,
         "failure": (record.failure or {}).get("reason"),
+        "halvings": (record.adjusted or {}).get("halvings"),
         **{f"change.{path}": value for path, value in record.params.items()},
         "step": record.step,
         "steps": record.steps,
+        "steps_in_all": record.steps_in_all,
         "seconds": record.seconds,
+        "seconds_in_all": record.seconds_in_all,
         "device": made.get("device"),
         "data": made.get("data"),
         "commit": (made.get("git") or {}).get("sha"),
@@ -120,10 +129,18 @@ def _value(cell: Cell) -> dict[str, Any]:
     }
 
 
+def _margin(comparison: Comparison) -> float | None:
+    """In the metric's own unit."""
+    margin = comparison.analysis.margin
+    return None if margin is None else margin / scale_of(comparison.objective.metric)
+
+
 def _versus(cell: Cell) -> dict[str, Any]:
-    versus = cell.versus
+    versus, evidence = cell.versus, cell.evidence
     low, high = (versus and versus.interval) or (None, None)
-    evidence = cell.evidence
+    effect = evidence and evidence.effect
+    g_low, g_high = (effect and effect.interval) or (None, None)
+    bca_low, bca_high = (evidence and evidence.bootstrap.interval) or (None, None)
     return {
         "pairs": 0 if versus is None else versus.n,
         "difference": versus and versus.mean,
@@ -132,8 +149,16 @@ def _versus(cell: Cell) -> dict[str, Any]:
         "basis": evidence and evidence.basis,
         "p": evidence and evidence.p,
         "p_adjusted": evidence and evidence.p_adjusted,
+        "p_smaller": evidence and evidence.p_smaller,
+        "p_smaller_adjusted": evidence and evidence.p_smaller_adjusted,
         "p_sign_flip": evidence and evidence.p_sign_flip,
-        "hedges_g": evidence and evidence.effect and evidence.effect.g,
+        "p_signed_rank": evidence and evidence.p_signed_rank,
+        "hedges_g": effect and effect.g,
+        "hedges_g_low": g_low,
+        "hedges_g_high": g_high,
+        "bca_low": bca_low,
+        "bca_high": bca_high,
+        "decided_after": evidence and evidence.decided_after,
     }
 
 

@@ -8,8 +8,9 @@ from functools import partial
 from orchestrator.budgets import Budgets, TunedRuns, budgets
 from orchestrator.importance import Importances
 from orchestrator.report.confirmed import fresh_sentences
-from orchestrator.report.curves import harm
 from orchestrator.report.facts import Facts
+from orchestrator.report.targets import late
+from orchestrator.report.targets import sentences as of_targets
 from orchestrator.report.wording import (
     count,
     difference,
@@ -24,7 +25,6 @@ from orchestrator.results import TrialRecord
 from orchestrator.reuse import reused_words
 from orchestrator.units import is_share
 
-MOST_NAMED = 6
 STATES = (("complete", "complete"), ("stopped", "stopped early"), ("failed", "failed"), ("running", "unfinished"))
 
 
@@ -56,7 +56,7 @@ def tiles(facts: Facts) -> list[Tile]:
         found.append(Tile(str(len(facts.trials)), f"of {count(planned(facts), 'trial')}", state_words(states)))
     found.append(
         Tile(
-            duration(sum(record.seconds for record in facts.records)),
+            duration(sum(record.seconds_spent for record in facts.records)),
             "",
             "of training, all runs together" if facts.is_search else "of training",
         )
@@ -112,7 +112,8 @@ def sentences(facts: Facts, importance: Importances | None) -> list[str]:
 
 def flags(facts: Facts) -> list[str]:
     """What should worry the reader."""
-    return [said for said in (harmed(facts), _fell(facts), *_budgets(facts).warnings, *reused(facts)) if said]
+    found = (*target_sentences(facts), _fell(facts), *_budgets(facts).warnings, *reused(facts))
+    return [said for said in found if said]
 
 
 def reused(facts: Facts) -> list[str]:
@@ -121,22 +122,10 @@ def reused(facts: Facts) -> list[str]:
     return [] if words is None else [f"Not trained here: {words}."]
 
 
-def harmed(facts: Facts) -> str:
-    """The runs whose target is worse than the plain prediction once any ramp is over; empty if there are none."""
-    found = [
-        (facts.name(record), pair)
-        for record in facts.records
-        if (pair := harm(facts.curves[record.fingerprint], record.steps))
-    ]
-    if not found:
-        return ""
-    named = [f"{name} ({100 * target:.1f} against {100 * plain:.1f} %)" for name, (target, plain) in found]
-    if len(named) > MOST_NAMED:
-        named = [*named[:MOST_NAMED], f"{len(named) - MOST_NAMED} more"]
-    return (
-        f"The term harms by construction in {listed(named)}: in the second half of training, what it teaches is right "
-        "on fewer pixels, before unsure ones are dropped, than the student's plain prediction."
-    )
+def target_sentences(facts: Facts) -> list[str]:
+    """Of the runs whose target is worse than the plain prediction."""
+    runs = facts.records
+    return of_targets({facts.name(run): late(facts.curves[run.fingerprint], run.steps) for run in runs})
 
 
 def _fell(facts: Facts) -> str:
@@ -175,9 +164,8 @@ def _beside(facts: Facts, winner: TrialRecord, references: list[TrialRecord]) ->
     gaps = []
     for reference in references:
         gap = difference(metric, (winner.objective or 0.0) - (reference.objective or 0.0))
-        budget = (
-            "" if reference.steps == winner.steps else f", given {reference.steps:,} steps and not {winner.steps:,}"
-        )
+        own, given = winner.steps_in_all, reference.steps_in_all
+        budget = "" if given == own else f", given {given:,} steps and not {own:,}"
         gaps.append(f"{gap}{points} against {reference.label} ({metric_value(metric, reference.objective)}{budget})")
     return f"That is {listed(gaps)}. One seed each: not a confirmed difference."
 

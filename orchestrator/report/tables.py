@@ -165,7 +165,7 @@ def _leaderboard_row(facts: Facts, record: TrialRecord, rank: str) -> Leaderboar
         if is_reference
         else "",
         steps=f"{record.step:,}" if record.step == record.steps else f"{record.step:,} / {record.steps:,}",
-        time=duration(record.seconds),
+        time=duration(record.seconds_in_all),
         is_front=record.fingerprint in facts.front and len(facts.goals) > 1,
     )
 

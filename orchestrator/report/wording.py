@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from orchestrator.units import is_share
+from orchestrator.units import is_share, show_end
 
 TITLES = {
     "val/miou": "mIoU",
@@ -44,6 +44,14 @@ def difference(metric: str, value: float) -> str:
     if float(written.replace(",", "")) == 0:
         return f"±{written}"
     return f"{'+' if value > 0 else '−'}{written}"
+
+
+def interval(metric: str, ends: Iterable[float]) -> str:
+    """`+1.0 to +5.4`. What rounds to zero has its sign and the digits that it takes: `−0.03`."""
+    return " to ".join(
+        difference(metric, end) if metric_value(metric, abs(end)) != "0.0" else show_end(metric, end).replace("-", "−")
+        for end in ends
+    )
 
 
 def parameter(value: Any) -> str:

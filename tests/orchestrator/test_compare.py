@@ -21,7 +21,7 @@ from orchestrator.folder import StudyFolder
 from orchestrator.foreign import ForeignRun, entry_of, is_seed
 from orchestrator.standings import judged, mode_of, read_entry
 from orchestrator.standings_table import footnotes
-from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.study_folder import write_study
 from tests.orchestrator.test_confirmation import confirm, study_of
 from tests.orchestrator.test_confirmation import run as run_search
@@ -85,7 +85,13 @@ def test_a_row_is_a_cell_a_winner_or_a_reference(study, search):
 
 def test_which_way_a_metric_is_better_is_known_of_a_study_s_objective(study):
     assert mode_of([StudyFolder(study)], "val/miou") == "max"
-    assert mode_of([StudyFolder(study)], "val/loss") is None
+    assert mode_of([StudyFolder(study)], "train/loss") is None
+
+
+def test_steps_are_those_of_the_whole_chain(study):
+    add_stages(study, "guidedmix", [("trained", 600, 50.0)], steps=1400)
+    entry = read_entry(StudyFolder(study), "val/miou")
+    assert {row.steps for row in entry.standings} == {(2000,)}
 
 
 def test_the_winner_of_a_search_is_said_to_flatter(search):

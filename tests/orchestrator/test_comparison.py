@@ -201,7 +201,7 @@ def test_the_interval_that_is_asked_for_is_the_level_of_the_tests() -> None:
     cell = cell_of(comparison)
     assert (cell.verdict, cell.versus.coverage) == ("no difference shown", 0.999)
     assert "mIoU, ± 99.9 %" in shown(cells_table(comparison))
-    assert any("p at most 0.001" in note for note in notes(comparison))
+    assert any("where p is at most 0.001" in note for note in notes(comparison))
 
 
 def test_what_the_blocks_can_show_is_said_and_what_the_margin_would_take() -> None:

@@ -152,6 +152,17 @@ def test_the_gap_and_the_paired_difference_are_those_of_the_numbers(folder: Stud
     assert [cell["name"] for cell in summary["cells"]] == ["plain", "trial 3"]
 
 
+def test_a_fresh_run_whose_batch_norm_saw_smaller_batches_is_no_pair_and_the_page_says_so(folder: StudyFolder) -> None:
+    (job,) = [job for job in run(study_of(), folder) if (job.cell, job.block) == ("trial 3", 1)]
+    made = {"halvings": 1, "accumulate": 2, "micro_batch": 4, "sees_batches": True}
+    write_json(job.folder.result, {**read_json(job.folder.result), "adjusted": made})
+    (winner,) = found(folder).winners
+    versus = winner.versus["plain"]
+    assert versus is not None and winner.gap is not None
+    assert (versus.n, winner.gap.n) == (2, 3)
+    assert "trial 3 · seed 11†: memory ran out" in write_page(folder).read_text()
+
+
 def test_fresh_runs_are_no_trials_for_leaderboard_best_and_sampler(folder: StudyFolder) -> None:
     run(study_of(), folder, lambda config: 0.99 if config.seed else score(config))
     records = load_trials(folder)
@@ -431,6 +442,7 @@ def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> N
     assert "gray was tuned, too: 3 trials, 4 in the search" in page
     assert "90.0 in the search, 80.0 on 3 fresh blocks" in page
     assert "biased towards the better" in page
+    assert "p, sign flips" in page
 
 
 def test_a_search_without_references_says_nothing_of_budgets(folder: StudyFolder) -> None:

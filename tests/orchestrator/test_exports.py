@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from orchestrator.report.latex import latex
 from orchestrator.report.markdown import markdown
 from orchestrator.report.paper import level_mark, paper_table, unfinished
 from orchestrator.report.sheets import cell_rows, run_rows, written
-from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from orchestrator.report.spelling import ACCENTS, SPELLED, escaped
+from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.factorial_folder import write_factorial
 from tests.orchestrator.study_folder import write_study
 
@@ -82,6 +84,15 @@ def test_a_row_is_what_the_comparison_says(study):
     assert (rows["unstable"].n, rows["unstable"].failed) == ("2 of 4", "2 failed")
 
 
+def test_seconds_and_steps_are_a_runs_own_and_beside_them_those_of_the_whole_chain(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "guidedmix", [("reused", 200, 40.0), ("trained", 200, 30.0)], steps=1600)
+    cells, runs = sheets_of(path)
+    cell, run = (next(row for row in rows if row["cell"] == "guidedmix") for rows in (cells, runs))
+    assert (cell["seconds"], cell["seconds_in_all"]) == ("100.0", "170.0")
+    assert (run["steps"], run["steps_in_all"], run["seconds_in_all"]) == ("1600", "2000", "170.0")
+
+
 def test_no_star_stands_where_the_comparison_gives_none(study):
     assert {row.star for row in table_of(study).rows} == {""}
 
@@ -97,11 +108,41 @@ def test_the_caption_names_blocks_correction_failures_and_the_study(study):
     caption = " ".join(table_of(study).caption)
     for said in (
         "A block: seed 0, 1, 2, 3 with split.seed 0, 1, 2, 3.",
-        "Holm's correction for 3 comparisons",
+        "A difference is shown where p is at most 0.05: paired t test, Holm's correction for 3 comparisons.",
         "Failed runs have no value and count in no mean: unstable (2).",
         "Study methods, identity 2f6c0a9d1e5b7348; its runs are listed in runs.csv.",
     ):
         assert said in caption
+
+
+def test_what_is_shown_to_be_small_stands_in_the_caption_and_in_the_sheet(tmp_path):
+    path = write_ablation(tmp_path / "close", scores={**SCORES, "guidedmix": (0.472, 0.491, 0.461, 0.480)}, panels=0)
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    (path / "study.yaml").write_text(yaml.safe_dump({**request, "analysis": {"margin": 1}}, sort_keys=False))
+    assert "Shown to differ from supervised by less than 1 points: guidedmix." in table_of(path).caption
+    rows = {row["cell"]: row for row in sheets_of(path)[0]}
+    assert [rows[cell]["small"] for cell in ("guidedmix", "mean_teacher")] == ["True", "False"]
+    assert float(rows["guidedmix"]["p_smaller"]) <= float(rows["guidedmix"]["p_smaller_adjusted"]) < 0.05
+    assert float(rows["guidedmix"]["margin"]) == 0.01
+
+
+def test_every_test_of_a_difference_is_in_the_sheet(tmp_path):
+    path = write_ablation(tmp_path / "ten", blocks=10, scores={cell: row[:2] * 5 for cell, row in SCORES.items()})
+    evidence = read_facts(StudyFolder(path)).comparison.cells[2].evidence
+    assert evidence is not None and evidence.effect is not None and evidence.bootstrap.interval is not None
+    row = sheets_of(path)[0][2]
+    columns = ("p_signed_rank", "hedges_g_low", "hedges_g_high", "bca_low", "bca_high")
+    expected = [evidence.p_signed_rank, *evidence.effect.interval, *evidence.bootstrap.interval]
+    assert [float(row[column]) for column in columns] == expected
+
+
+def test_of_a_study_that_adds_blocks_the_sheet_says_after_how_many_a_cell_was_decided(tmp_path):
+    path = write_ablation(tmp_path / "looks", panels=0)
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    request |= {"sequential": {"max_blocks": 5}, "first_look": 3}
+    (path / "study.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
+    rows = {row["cell"]: row["decided_after"] for row in sheets_of(path)[0]}
+    assert (rows["mean_teacher"], rows["guidedmix"]) == ("3", "")
 
 
 def test_a_check_mark_is_the_first_level_and_nothing_takes_the_factor_away(factorial):
@@ -139,6 +180,21 @@ def test_latex_spells_what_it_would_take_for_commands(hostile):
     assert r"50\%\_x \& \{y\}\textasciicircum{}\textasciitilde{}\textbackslash{}\$\#" in text
     assert r"\textless{}script\textgreater{}a\textbar{}b" in text
     assert not re.search(r"[^\x00-\x7f]", text)
+
+
+@pytest.mark.parametrize(
+    ("words", "spelled"),
+    [
+        ("λ=0.2 → β≥1 †", r"$\lambda$=0.2 $\rightarrow$ $\beta$$\geq$1 $\dagger$"),
+        ("Σ Ω µ ς", r"$\Sigma$ $\Omega$ $\mu$ $\varsigma$"),
+        ("naïve Çağlar Erdős Åse Łódź", r"na\"{i}ve \c{C}a\u{g}lar Erd\H{o}s \r{A}se \L{}\'{o}d\'{z}"),
+        ("e\u0301", r"\'{e}"),  # an accent that stands for itself
+        ("½ β₁ ﬁne ệ", r"1/2 $\beta$1 fine e"),
+        ("中 🚀\x1b", "{[}U+4E2D{]} {[}U+1F680{]}{[}U+001B{]}"),
+    ],
+)
+def test_latex_has_a_command_or_an_ascii_form_for_every_letter(words, spelled):
+    assert escaped(words) == spelled
 
 
 def test_csv_runs_no_formula(hostile):
@@ -183,7 +239,12 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
         assert "UNFINISHED: 18 of 20 runs have ended." in files[name].read_text(), name
     assert "UNFINISHED: 18 of 20 runs have ended." in write_page(StudyFolder(path)).read_text()
     whole = write_exports(StudyFolder(write_ablation(tmp_path / "whole", panels=0)))
-    for name in ("forest.svg", "curves.svg"):  # letters are paths: the one with a title has more of them
+    for name in (
+        "forest.svg",
+        "curves.svg",
+        "classes.svg",
+        "masks.svg",
+    ):  # letters are paths: the one with a title has more of them
         finished = next(file for file in whole if file.name == name)
         assert "<!-- UNFINISHED" in files[name].read_text()
         assert "UNFINISHED" not in finished.read_text()
@@ -191,12 +252,20 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
 
 def test_figures_have_letters_inside_and_no_date(study):
     files = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
-    assert {"forest.svg", "forest.pdf", "curves.svg", "curves.pdf"} <= files.keys()
-    assert b"/FontFile2" in files["forest.pdf"]
-    assert b"/Type3" not in files["forest.pdf"]
-    assert b"<text" not in files["forest.svg"]
+    for name in ("forest", "curves", "classes", "masks"):
+        assert b"/FontFile2" in files[f"{name}.pdf"]
+        assert b"/Type3" not in files[f"{name}.pdf"]
+        assert b"<text" not in files[f"{name}.svg"]
+        assert b"<image" not in files[f"{name}.svg"]
     again = {file.name: file.read_bytes() for file in write_exports(StudyFolder(study))}
     assert again == files
+
+
+def test_without_telemetry_there_is_no_figure_of_masks(tmp_path):
+    path = write_ablation(tmp_path / "plain", scores={**dict.fromkeys(CELLS, ()), "supervised": (0.4, 0.5)}, panels=0)
+    names = {file.name for file in write_exports(StudyFolder(path))}
+    assert "curves.svg" in names
+    assert not names & {"masks.svg", "classes.svg", "forest.svg"}
 
 
 def test_an_empty_study_and_one_block_have_exports(tmp_path):
@@ -221,8 +290,11 @@ def test_of_a_search_there_are_the_runs(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
-def test_latex_prints_the_table_no_wider_than_the_text(hostile, tmp_path):
-    (tmp_path / "table.tex").write_text(latex(table_of(hostile)))
+def test_latex_prints_the_table_no_wider_than_the_text(tmp_path):
+    path = write_ablation(tmp_path / "odd_letters")
+    letters = "".join(SPELLED) + "".join(unicodedata.normalize("NFC", f"e{accent}") for accent in ACCENTS)
+    rename(path, {**HOSTILE, "mean_teacher": f"{letters} 中 🚀"})
+    (tmp_path / "table.tex").write_text(latex(table_of(path)))
     document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{table.tex}\end{document}"
     (tmp_path / "page.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]

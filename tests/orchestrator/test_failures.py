@@ -188,9 +188,7 @@ def test_a_run_without_batch_norm_is_compared_and_marked(tmp_path: Path) -> None
     assert comparison.cells[2].versus.n == 4
     assert shown(cells_table(comparison)).splitlines()[3].split()[:2] == ["mean_teacher", "4†"]
     (line,) = adjusted_lines(comparison.cells[2].adjusted)
-    assert line.startswith(
-        "† mean_teacher · seed 1: memory ran out, so it was made in 2 micro-batches a step, of 4 labeled"
-    )
+    assert line.startswith("† mean_teacher · seed 1: memory ran out, so made in 2 micro-batches a step, of 4 labeled")
     assert line.endswith("compared as the others")
 
 

@@ -16,17 +16,20 @@ from orchestrator import costs
 from orchestrator.ablation import AblationStudy
 from orchestrator.clusters import Cluster, Machine
 from orchestrator.clusters.local import Local
+from orchestrator.comparison import compare
 from orchestrator.costs import Rate, cost_class, evaluations
 from orchestrator.folder import StudyFolder, append_line, write_json
+from orchestrator.notes import notes
 from orchestrator.packing import packed
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
 from orchestrator.plan_table import as_json, facts, title, warnings
 from orchestrator.planned_runs import TRIALS, complete_elsewhere
 from orchestrator.resources import Budget, Scaling
+from orchestrator.results import load_trials
 from orchestrator.study import Objective, SearchStudy
 from orchestrator.summary import write_summary
 from orchestrator.trial import hand_out
-from tests.orchestrator.ablation_folder import write_ablation
+from tests.orchestrator.ablation_folder import SCORES, write_ablation
 from tests.runs import small_run, small_tree
 
 HERE = Machine(gpus=0, gpu=None, gpu_bytes=None, cpu="cpu (test)", cpus=4)
@@ -446,6 +449,21 @@ def test_the_noise_is_that_of_the_middle_cell(tmp_path: Path, folder: StudyFolde
     assert effect is not None
     assert effect.noise.sd == pytest.approx(spreads["guidedmix"] * math.sqrt(3 / 2.3659739))  # chi-squared of 3
     assert effect.noise.source == "measured in old: 3 cells, the median"
+
+
+def test_what_so_many_blocks_show_is_the_same_in_the_plan_and_in_the_report(
+    tmp_path: Path, folder: StudyFolder
+) -> None:
+    path = write_ablation(tmp_path / "old", scores={**SCORES, "unstable": (0.35, 0.41, 0.37, 0.47)})
+    request = yaml.safe_load((path / "study.yaml").read_text())
+    request["run"]["data"] = {"name": "shapes"}
+    (path / "study.yaml").write_text(yaml.safe_dump(request))
+    write_summary(StudyFolder(path))
+    effect = plan_of(folder, study_of(blocks={"seed": [0, 1, 2, 3]})).effect
+    assert effect is not None
+    said = notes(compare(request, load_trials(StudyFolder(path))))[-1]
+    assert said.startswith(f"4 blocks show a difference of {100 * effect.alone:.1f} points four times in five")
+    assert said.endswith("(of the cells, the median).")
 
 
 def test_a_study_without_headroom_is_warned_of(folder: StudyFolder) -> None:

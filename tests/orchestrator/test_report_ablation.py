@@ -12,11 +12,13 @@ import yaml
 
 from orchestrator.comparison import compare
 from orchestrator.folder import StudyFolder
-from orchestrator.report import write_page
+from orchestrator.report import svg, write_exports, write_page
 from orchestrator.report.cells import cell_rows, class_rows, mask_rows
-from orchestrator.report.differences import difference_plot
+from orchestrator.report.choice import OPEN, look
+from orchestrator.report.differences import band_of, difference_plot
+from orchestrator.report.evidence_table import evidence_table
 from orchestrator.report.facts import read_facts
-from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, add_stages, write_ablation
 from tests.orchestrator.study_folder import CLASSES
 from tests.orchestrator.test_report import words
 
@@ -78,6 +80,28 @@ def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
     assert rows[2].changes == "method.name = mean_teacher, method.threshold = 0.8"
 
 
+def test_every_test_of_a_cell_stands_in_the_page(study, html):
+    # mean_teacher: four differences of one sign, 2 / 2^4; mean over sd 8.02, times Hedges' 0.7236 for 3 degrees
+    found = evidence_table(comparison_of(study)[1])
+    assert found is not None
+    assert found.heads == ["Cell", "n", "p", "p (Holm)", "p, sign flips", "p, Wilcoxon", "Hedges' g"]
+    assert found.rows[1][:6] == ["mean_teacher", "4", "<0.001", "0.002", "0.125", "0.125"]
+    assert found.rows[1][6].startswith("+5.81 (")
+    assert found.rows[3] == ["unstable ✗2", "2 ~", "0.065", "0.131", "0.500", "0.500", "–"]
+    assert "No BCa interval: a bootstrap of fewer than 10 blocks covers too seldom." in words(html)
+
+
+def test_a_test_that_only_some_cells_have_says_of_which_it_has_none(tmp_path):
+    scores = {cell: row[:2] * 5 for cell, row in SCORES.items()}
+    path = write_ablation(tmp_path / "ten", blocks=10, scores=scores, panels=0)
+    change_request(path, analysis={"margin": 0.5})
+    found = evidence_table(comparison_of(path)[1])
+    assert found is not None
+    assert found.heads[4] == "p, below 0.5 points"
+    assert (found.heads[-1], found.rows[1][-1]) == ("BCa interval", "+3.6 to +4.0")
+    assert "No BCa interval of unstable: a bootstrap of fewer than 10 blocks covers too seldom." in found.note
+
+
 def test_two_of_four_blocks_and_failures_are_said(html):
     shown = words(html)
     assert "Fewer than 4 complete runs: unstable (2; 2 diverged)." in shown
@@ -125,10 +149,42 @@ def test_unequal_budgets_are_flagged(tmp_path):
     assert "Unequal budgets: guidedmix trained for another number of steps than supervised." in words(written(path))
 
 
-def test_a_target_below_the_plain_prediction_is_flagged_by_cell(html):
-    assert re.search(
-        r"The term harms by construction in guidedmix \(\d+\.\d against 78\.2 %\) and unstable", words(html)
+def test_a_run_whose_stages_make_up_the_steps_has_an_equal_budget_and_a_curve_behind_them(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "guidedmix", [("trained", 600, 50.0)], steps=1400)
+    facts, comparison = comparison_of(path)
+    assert "Unequal budgets" not in words(written(path))
+    cell = next(cell for cell in comparison.cells if cell.name == "guidedmix")
+    assert [step for step, *_ in band_of(facts, cell, "val/miou")][:2] == [800, 1000]
+
+
+def test_the_time_of_a_run_is_that_of_its_whole_chain_and_a_shared_stage_is_spent_once(tmp_path):
+    path = write_ablation(tmp_path / "stages", panels=0)
+    add_stages(path, "mean_teacher", [("trained", 200, 70.0)], steps=1800)
+    add_stages(path, "guidedmix", [("reused", 200, 70.0), ("trained", 200, 30.0)], steps=1600)
+    rows = {row.name: row for row in cell_rows(comparison_of(path)[1], comparison_of(path)[0])}
+    assert (rows["mean_teacher"].time, rows["mean_teacher"].total) == ("2 min 50 s", "11 min")  # 4 runs of 170 s
+    assert (rows["guidedmix"].time, rows["guidedmix"].total) == ("3 min 20 s", "8 min 40 s")  # 4 of 130 s
+
+
+def test_a_target_below_the_plain_prediction_is_told_by_cell_with_what_is_kept_of_it(html):
+    said = (
+        r"the student's plain prediction in guidedmix \(72\.3 against 78\.2 %; 85\.3 % of what is taught\) and unstable"
     )
+    assert re.search(said, words(html))
+    assert "harms" not in words(html)
+
+
+def test_what_teaches_more_mistakes_than_the_student_makes_is_said_to_harm(tmp_path):
+    path = write_ablation(tmp_path / "wrong", panels=0)
+    for trial in (path / "trials").iterdir():
+        for file in (trial / "metrics.jsonl", trial / "result.json"):
+            file.write_text(re.sub(r'("pseudo/precision": )[\d.]+', r"\g<1>0.7", file.read_text()))
+    assert [(row.name, row.is_worse) for row in mask_rows(comparison_of(path)[1])][:2] == [
+        ("mean_teacher", False),
+        ("guidedmix", True),
+    ]
+    assert "The term harms in guidedmix (72.3 against 78.2 %; 70.0 % of what is taught) and" in words(written(path))
 
 
 def test_pseudo_masks_are_means_over_blocks_of_the_cells_that_have_them(study):
@@ -138,7 +194,7 @@ def test_pseudo_masks_are_means_over_blocks_of_the_cells_that_have_them(study):
     teachers = [record for record in facts.records if record.cell == "mean_teacher"]
     coverage = np.mean([record.metrics["pseudo/coverage"] for record in teachers])
     assert rows[0].values[0] == f"{100 * coverage:.1f}"
-    assert (rows[0].gap, rows[0].is_worse, rows[1].is_worse) == ("+10.0", False, True)
+    assert (rows[0].gap, rows[0].is_worse, rows[1].is_worse) == ("+10.0", False, False)
 
 
 def test_classes_are_means_over_blocks_and_their_differences(study):
@@ -164,11 +220,29 @@ def test_the_plot_has_a_row_for_each_cell_but_the_reference_and_a_dot_for_each_b
     assert [plot.count(f">{cell}, block ") for cell in CELLS] == [0, 4, 4, 4, 2]
 
 
+def test_page_and_print_draw_a_difference_alike_and_the_key_has_every_look(tmp_path):
+    """Of two cells p is 0.03, and 0.06 after the correction."""
+    small, large = (0.481, 0.503, 0.462, 0.490), (0.40, 0.42, 0.385, 0.41)
+    scores = {**SCORES, "mean_teacher": small, "unstable": small, "guidedmix": large}
+    path = write_ablation(tmp_path / "looks", scores=scores, panels=0)
+    _, comparison = comparison_of(path)
+    found = [look(cell) for cell in comparison.cells if cell is not comparison.reference]
+    assert found == [(svg.BEST, True), (OPEN, True), (svg.REFERENCE, True), (OPEN, True)]
+    assert "better worse only its own interval excludes zero one block" in words(written(path))
+    marks = [f'fill="{color}"' for color in (svg.BEST, svg.REFERENCE, OPEN)]
+    assert all(mark in difference_plot(comparison) for mark in marks)
+    printed = write_exports(StudyFolder(path))
+    forest = next(file for file in printed if file.name == "forest.svg").read_text()
+    assert f"fill: {OPEN}" in forest
+    assert "fill: #ffffff; stroke" not in forest
+
+
 def test_an_interval_that_leaves_the_plot_ends_in_an_arrow_and_is_written_out(tmp_path):
     scores = {cell: row[:2] for cell, row in SCORES.items()} | {"guidedmix": (0.40, 0.55)}
     _, comparison = comparison_of(write_ablation(tmp_path / "two", blocks=2, scores=scores))
     plot = difference_plot(comparison)
     assert plot is not None
+    assert "an interval that goes on" in words(written(tmp_path / "two"))
     assert re.search(r"−\d+\.\d to \+8\d\.\d", plot)  # half the interval: 12.7 times half of 12.9 points
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from orchestrator.report.svg import Scale, apart, tag
-from orchestrator.report.wording import difference, duration, metric_value, period, short_names, space
+from orchestrator.report.wording import difference, duration, interval, metric_value, period, short_names, space
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,13 @@ def test_metrics_are_written_in_their_unit(metric, value, said):
 @pytest.mark.parametrize(("value", "said"), [(0.042, "+4.2"), (-0.042, "−4.2"), (-0.0001, "±0.0")])
 def test_a_difference_has_its_sign(value, said):
     assert difference("val/miou", value) == said
+
+
+@pytest.mark.parametrize(
+    ("low", "said"), [(-0.042, "−4.2"), (-0.0003, "−0.03"), (0.0003, "+0.03"), (-1e-9, "−0.00"), (0.0, "0.0")]
+)
+def test_an_end_that_rounds_to_zero_says_on_which_side_of_it_it_lies(low, said):
+    assert interval("val/miou", (low, 0.0123)) == f"{said} to +1.2"
 
 
 def test_short_names_are_as_short_as_they_stay_distinct():

@@ -15,7 +15,7 @@ from orchestrator.folder import StudyFolder
 from orchestrator.rungs import CHANCE, Curve, Report, agreements, replay, replays, stops
 from orchestrator.stored_curves import stored_curves
 from orchestrator.study import SchedulerSettings
-from tests.orchestrator.ablation_folder import write_ablation
+from tests.orchestrator.ablation_folder import SCORES, add_stages, write_ablation
 from tests.orchestrator.simulated import Simulated, make_study
 from tests.orchestrator.study_folder import write_study
 
@@ -186,6 +186,17 @@ def test_of_an_ablation_a_curve_is_the_mean_of_a_cell_over_its_blocks(tmp_path: 
     assert found.left_out == {"not complete in every block": 1}
     assert found.curves[0].end == pytest.approx((0.471 + 0.492 + 0.460 + 0.481) / 4)
     assert found.unit == "cell (mean of 4 blocks)"
+
+
+def test_what_is_left_out_for_its_stages_is_said_to_be(tmp_path: Path) -> None:
+    path = write_ablation(tmp_path / "study", panels=0, scores={**SCORES, "unstable": SCORES["guidedmix"]})
+    add_stages(path, "guidedmix", [("trained", 600, 50.0)], steps=1400)
+    for trial in (path / "trials").iterdir():
+        if json.loads((trial / "trial.json").read_text())["cell"] == "guidedmix":
+            rows = (trial / "metrics.jsonl").read_text().splitlines()[:7]
+            (trial / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    reason = "of another length, stages apart: a scheduler hears of a run when its own steps begin"
+    assert stored_curves(StudyFolder(path)).left_out == {reason: 1}
 
 
 def test_of_a_minimized_objective_less_is_better(tmp_path: Path) -> None:
