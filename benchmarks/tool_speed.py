@@ -3,7 +3,9 @@
     python benchmarks/tool_speed.py [--cells 500] [--blocks 20] [--report]
 
 The study is made up: every run is complete, with ten evaluations and counts of 48 images. `event` is what the driver
-does at each report of the last run after its first. Seconds are those of the CPU, because the machine may be shared.
+does at each report of the last run after its first. `beside another` is what `guidedmix compare` does with the study
+and one like it; the tests of the differences are known by then. Seconds are those of the CPU, because the machine may
+be shared.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from guidedmix_core import Tree, build, dump, read_run
 from orchestrator.ablation import AblationStudy
@@ -33,6 +37,8 @@ from orchestrator.folder import StudyFolder
 from orchestrator.plan import needed_by, plan_study
 from orchestrator.report import write_report
 from orchestrator.results import load_trials
+from orchestrator.standings import judged, read_entry
+from orchestrator.standings_table import standings_table
 from orchestrator.study import load_study
 from orchestrator.summary import Summary, write_summary
 
@@ -72,7 +78,8 @@ def write_study(folder: StudyFolder, study: AblationStudy, base: Tree) -> None:
         trial.result.write_text(json.dumps({"fingerprint": run.fingerprint, **end, **rest, **when}))
         trial.metrics.write_text("".join(_line(step, metrics) for step in STEPS))
         trial.counts.write_bytes(counts)
-        trial.environment.write_text(json.dumps({"device": "made up", "stages": []}))
+        trial.environment.write_text(json.dumps({"device": "made up", "stages": [], "data": "made up"}))
+        trial.config.write_text(json.dumps(dump(run.config)))
         events += [{"event": "asked", **asked}, {"event": "trial_ended", **names, "state": "complete"}]
     folder.journal.write_text("".join(f"{json.dumps({'time': when['started'], **event})}\n" for event in events))
 
@@ -123,6 +130,10 @@ def main() -> None:
             compare(folder.request(), records)
         with timed("compare again"):
             compare(folder.request(), records)
+        with timed("beside another"):
+            entry, other = (read_entry(folder, "val/miou") for _ in range(2))
+            found = judged([entry, replace(other, name="another")], anyway=False)
+            Console(file=io.StringIO()).print(standings_table(found, "val/miou"))
         with timed("write the summary"):
             write_summary(folder)
         with timed("plan, all complete"):

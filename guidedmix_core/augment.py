@@ -102,7 +102,7 @@ def first_balanced(mask: UInt8[np.ndarray, "H W"], draws: Float[Tensor, "T 4"], 
 def resample_image(
     windows: UInt8[Tensor, "N h w C"], crops: Crops, padding: Float[Tensor, " C"]
 ) -> Float[Tensor, "N C H W"]:
-    """Bilinear, in [0, 1]. At scale 1 every pixel keeps its exact value."""
+    """Bilinear without antialiasing, in [0, 1]. At scale 1 every pixel keeps its exact value."""
     rows = _blended(windows.flatten(2), crops.rows).unflatten(2, windows.shape[2:])  # (N, H, w, C)
     both = _blended(rows.transpose(1, 2).flatten(2), crops.columns).unflatten(2, rows.shape[1::2])  # (N, W, H, C)
     image = both.permute(0, 3, 2, 1).contiguous().div_(255)

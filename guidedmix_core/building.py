@@ -29,6 +29,21 @@ def sees_batches(config: RunConfig) -> bool:
     return any(isinstance(layer, _BatchNorm) and layer.training for layer in nets.modules())
 
 
+def synchronized(nets: nn.Module) -> nn.Module:
+    """With BatchNorm's statistics over the images of all workers. torch's own conversion would drop the activation that
+    timm's layers have in them."""
+    from timm.layers.norm_act import convert_sync_batchnorm  # takes a second to load, and only a group needs it
+
+    return convert_sync_batchnorm(nets)
+
+
+def running_statistics(nets: nn.Module) -> list[Tensor]:
+    """What BatchNorm gathers for evaluation, where it was not synchronized: each worker's own."""
+    layers = [layer for layer in nets.modules() if isinstance(layer, _BatchNorm)]
+    found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    return [statistic for statistic in found if statistic is not None]
+
+
 @dataclass(frozen=True)
 class Builder:
     """Builds each module on the stream of its purpose (see `methods.Build`)."""
@@ -43,8 +58,11 @@ class Builder:
     def segmentor(self, purpose: str, *, fresh: bool = False) -> SegmentationNetwork:
         with ambient(self.seed, "init", purpose):
             network = self.config.build(self.num_classes)
-        if self.start is not None and purpose == "student" and not fresh:
-            network.load_state_dict(self.start)
+        if self.start is not None and not fresh:
+            handed = dict(self.start)
+            if purpose != "student":
+                handed |= {name: weight for name, weight in network.state_dict().items() if ".backbone." not in name}
+            network.load_state_dict(handed)
         elif self.pretrained:
             self.config.backbone.load_weights(network.backbone)
         return network

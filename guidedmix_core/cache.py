@@ -41,7 +41,7 @@ class ArrayCache:
         self.digest: str = index["digest"]
         """sha256 over what was decoded: the bytes of the files, or the arrays where a file is not one image's own."""
         self.skipped: tuple[str, ...] = tuple(index["skipped"])
-        """The ids of unreadable images, within the tolerance."""
+        """The ids of what can't be read: of images, within the tolerance."""
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes], dtype=np.int64)
         size = int(self._ends[-1]) if self.ids else 0
         if (found := (folder / "bytes").stat().st_size) != size:
@@ -67,6 +67,11 @@ def cached_images(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
 def cached_masks(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
     """Class ids of exactly these records; no other mask is opened. ConfigError if one is missing or unreadable."""
     return _cached("masks", dataset, records, dataset.read_mask, lambda record: record.mask)
+
+
+def cached_truth(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
+    """The ids of those records whose masks can be read; the others are `skipped`, whatever is wrong with them."""
+    return _cached("truth", dataset, records, dataset.read_mask, lambda record: record.mask)
 
 
 def cached_presence(dataset: Dataset, records: Sequence[Record]) -> ArrayCache:
@@ -140,12 +145,14 @@ def _build(
     read: Callable[[Record], np.ndarray],
     source: Callable[[Record], Path | None],
 ) -> None:
-    def decode(record: Record) -> tuple[np.ndarray, str] | OSError:
+    tolerated = (OSError, ConfigError) if kind == "truth" else OSError
+
+    def decode(record: Record) -> tuple[np.ndarray, str] | Exception:
         try:
             array, path = np.ascontiguousarray(read(record)), source(record)
             content = array.data if path is None or record.slice is not None else path.read_bytes()
             return array, hashlib.sha256(content).hexdigest()
-        except OSError as error:
+        except tolerated as error:
             return error
 
     ids, shapes, failures, digest = [], [], {}, hashlib.sha256()
@@ -153,7 +160,7 @@ def _build(
         for start in range(0, len(records), CHUNK):
             chunk = records[start : start + CHUNK]
             for record, decoded in zip(chunk, threads.map(decode, chunk), strict=True):
-                if isinstance(decoded, OSError):
+                if isinstance(decoded, Exception):
                     failures[record.id] = f"{source(record)} ({decoded})"
                     continue
                 array, content = decoded
@@ -161,7 +168,8 @@ def _build(
                 shapes.append(array.shape)
                 digest.update(f"{record.id} {content}\n".encode())
                 file.write(array.data)
-    _check(failures, kind, dataset, len(records))
+    if kind != "truth":
+        _check(failures, kind, dataset, len(records))
     _write_index(folder, ids, shapes, digest.hexdigest(), failures)
 
 

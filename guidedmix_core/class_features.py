@@ -25,24 +25,29 @@ def class_features(
 ) -> list[Float[Tensor, "_ D"]]:
     """Of each class the features at up to `limit` of its pixels in all images, drawn uniformly, in evaluation mode."""
     drawn: list[tuple[Tensor, Tensor]] = []
+    align = network.align_corners
     with in_mode(network, training=False):
         for batch in labeled:
             feature = network.run({"image": batch.image}, until=tap)[tap]
             tickets = torch.rand(batch.mask.shape, generator=generator).to(batch.mask.device)
             for i, mask in enumerate(batch.mask):
-                new = [_of_image(feature[i : i + 1], mask == k, tickets[i], limit) for k in range(num_classes)]
+                new = [_of_image(feature[i : i + 1], mask == k, tickets[i], limit, align) for k in range(num_classes)]
                 drawn = [_best(*pair, limit) for pair in zip(drawn, new, strict=True)] if drawn else new
     return [rows for _, rows in drawn]
 
 
 def _of_image(
-    feature: Float[Tensor, "1 D h w"], region: Bool[Tensor, "H W"], tickets: Float[Tensor, "H W"], limit: int
+    feature: Float[Tensor, "1 D h w"],
+    region: Bool[Tensor, "H W"],
+    tickets: Float[Tensor, "H W"],
+    limit: int,
+    align_corners: bool,
 ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P D"]]:
     """The greatest tickets of the region, and the features there."""
     row, column = region.nonzero(as_tuple=True)
     ticket, best = tickets[row, column].topk(min(limit, len(row)))
     points = Points(row[best].unsqueeze(0), column[best].unsqueeze(0), (region.shape[0], region.shape[1]))
-    return ticket, points.read(feature)[0, :, 0].T
+    return ticket, points.read(feature, align_corners=align_corners)[0, :, 0].T
 
 
 def _best(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], limit: int) -> tuple[Tensor, Tensor]:

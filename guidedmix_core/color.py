@@ -1,4 +1,5 @@
-"""Color and blur, in batch, with a strength of its own for each image. The formulas are torchvision's.
+"""Color and blur, in batch, with a strength of its own for each image. The formulas of strong views are torchvision's,
+those of weak ones mmseg's.
 
 Decisions (which images, how strong) are drawn on the CPU; only numbers reach the device, so nothing waits for it.
 """
@@ -17,6 +18,8 @@ from guidedmix_core.transfer import sent
 
 DRAWS = 8
 """Uniform numbers that make a strong view: jitter?, brightness, contrast, saturation, hue, gray?, blur?, sigma."""
+WEAK_DRAWS = 9
+"""And a weak one: brightness?, contrast?, saturation?, hue?, how much of each, contrast first?."""
 LUMA = (0.2989, 0.587, 0.114)
 BLUR_RADIUS = 6
 """Three times the largest sigma."""
@@ -50,6 +53,31 @@ def jitter(image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 4"], strengt
     image = torch.lerp(mean, image, contrast).clamp_(0, 1)
     image = torch.lerp(gray(image), image, saturation).clamp_(0, 1)
     return hue_turned(image, turn)
+
+
+def distortion(
+    image: Float[Tensor, "N C H W"], draws: Float[Tensor, "N 9"], strength: float
+) -> Float[Tensor, "N C H W"]:
+    """At strength 0.5 mmseg's PhotoMetricDistortion, without its rounding to bytes: four operations, each with
+    probability 1/2, and the contrast before or after saturation and hue.
+
+    The brightness is shifted by up to 32/255, contrast and saturation are multiplied by up to 1 +- 0.5, the hue turns
+    by up to 36 degrees; another strength stretches all of these in proportion.
+    """
+    amount = torch.where(draws[:, :4] < 0.5, strength * (2 * draws[:, 4:8] - 1), 0.0)
+    contrast, is_first = 1 + amount[:, 1], draws[:, 8] < 0.5
+    columns = (
+        amount[:, 0] * 64 / 255,
+        contrast.where(is_first, 1.0),
+        1 + amount[:, 2],
+        amount[:, 3] / 5,
+        contrast.where(~is_first, 1.0),
+    )
+    shift, before, saturation, turn, after = (
+        column[:, None, None, None] for column in sent(torch.stack(columns, 1), image.device).unbind(1)
+    )
+    image = (image + shift).clamp_(0, 1).mul_(before).clamp_(0, 1)
+    return hue_turned(_saturated(image, saturation), turn).mul_(after).clamp_(0, 1)
 
 
 def blur(image: Float[Tensor, "N C H W"], sigma: Float[Tensor, " N"]) -> Float[Tensor, "N C H W"]:
@@ -100,3 +128,10 @@ def where_chosen(
     if not len(index):
         return image
     return image.index_copy(0, index, change(image.index_select(0, index)))
+
+
+def _saturated(image: Float[Tensor, "N C H W"], factor: Float[Tensor, "N 1 1 1"]) -> Float[Tensor, "N C H W"]:
+    """The saturation of HSV times the factor, at most 1: all channels go away from the greatest one, or to it."""
+    value = image.amax(1, keepdim=True)
+    chroma = value - image.amin(1, keepdim=True)
+    return torch.lerp(value, image, torch.minimum(factor, value / chroma.clamp(min=1e-12)))

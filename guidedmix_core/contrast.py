@@ -38,7 +38,8 @@ class Contrast(Config):
     rule: Literal["paper", "released"] = Field(
         "paper",
         description="released: negatives of a class have it as their pseudo label (so labeled pixels are never any), "
-        "and the i-th class meets the memory of the i-th class that occurs, as in the code (its issues 111 and 171)",
+        "and the i-th class meets the memory of the i-th class that occurs, as in the code (its issues 111 and 171); "
+        "one class alone adds 0",
     )
     queries: int = Field(256, ge=1, description="anchors of a class, drawn from those of a worker's batch")
     negatives: int = Field(50, ge=1, description="of each anchor, drawn from the memory of its class")
@@ -118,7 +119,7 @@ def contrastive_loss(
     num_classes, occurs = len(who.center), who.center.any(1)
     serves, within = torch.arange(num_classes, device=rep.device), occurs
     if rule.rule == "released":
-        serves, within = (~occurs).int().argsort(stable=True), serves < occurs.sum()
+        serves, within = (~occurs).int().argsort(stable=True), (serves < occurs.sum()) & (occurs.sum() > 1)
     anchors, negatives = (
         sent(torch.rand(num_classes, count, generator=at.generator(f"contrast/{name}")), rep.device)
         for name, count in (("anchors", rule.queries), ("negatives", rule.queries * rule.negatives))

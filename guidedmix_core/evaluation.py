@@ -11,7 +11,7 @@ import torch.distributed as dist
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from guidedmix_core.config import Evaluate, RunConfig
+from guidedmix_core.config import RunConfig
 from guidedmix_core.loaders import EvalBatch, RunData
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import PseudoQuality, count
@@ -45,7 +45,7 @@ def evaluate(
     ids: list[str] = []
     counts: list[Tensor] = []
     for batch in data.evaluation(device, rank, world):
-        prediction = predict_logits(predictor, batch.image, config).argmax(1)
+        prediction = predict_scores(predictor, batch.image, config).argmax(1)
         ids += batch.ids
         counts.append(count(prediction, batch.mask, len(data.classes)))
     own = torch.cat(counts).cpu().numpy() if counts else np.zeros((0, len(data.classes), 3), np.int64)
@@ -58,24 +58,30 @@ def evaluate(
     return Evaluation(tuple(ids[i] for i in order), own[order])
 
 
-def predict_logits(
+def predict_scores(
     predictor: Predictor, image: Float[Tensor, "N C H W"], config: RunConfig
 ) -> Float[Tensor, "N K H W"]:
-    """Logits by the run's evaluation protocol: mode, stride, flip."""
-    once = _sliding if config.evaluate.mode == "sliding" else _whole
-    logits = once(predictor, image, config.evaluate, config.augment.crop)
-    if config.evaluate.flip:
-        logits = logits.softmax(1) + once(predictor, image.flip(-1), config.evaluate, config.augment.crop).softmax(
-            1
-        ).flip(-1)
-    return logits
+    """Of each class, by the run's evaluation protocol: mode, stride, flip.
+
+    Logits of whole images. Where several predictions of a pixel are averaged, they are probabilities: of windows as in
+    UniMatch (mmseg and CPS add up logits), and of mirrored images.
+    """
+    settings = config.evaluate
+
+    def once(view: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K H W"]:
+        if settings.mode == "sliding":
+            return _sliding(predictor, view, settings.stride, config.augment.crop)
+        logits = predictor(view).float()
+        return logits.softmax(1) if settings.flip else logits
+
+    return once(image) + once(image.flip(-1)).flip(-1) if settings.flip else once(image)
 
 
 def draw_panels(predictor: Predictor, batches: Iterable[EvalBatch], config: RunConfig) -> list[Panel]:
     """The fixed validation images as pictures."""
     panels = []
     for batch in batches:
-        prediction = predict_logits(predictor, batch.image, config).argmax(1)
+        prediction = predict_scores(predictor, batch.image, config).argmax(1)
         image = (batch.image * 255).round().byte().permute(0, 2, 3, 1)
         arrays = (image.cpu().numpy(), prediction.byte().cpu().numpy(), batch.mask.byte().cpu().numpy())
         panels += [Panel(*parts) for parts in zip(batch.ids, *arrays, strict=True)]
@@ -94,24 +100,18 @@ def pseudo_quality(method: Method, nets: nn.Module, data: RunData, at: At, devic
     return quality.metrics(data.classes.names) if quality else {}
 
 
-def _whole(
-    predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]
-) -> Float[Tensor, "N K H W"]:
-    return predictor(image).float()
-
-
 def _sliding(
-    predictor: Predictor, image: Float[Tensor, "N C H W"], settings: Evaluate, crop: tuple[int, int]
+    predictor: Predictor, image: Float[Tensor, "N C H W"], stride: float, crop: tuple[int, int]
 ) -> Float[Tensor, "N K H W"]:
     height, width = image.shape[-2:]
     total: Tensor | None = None
     hits = image.new_zeros(1, 1, height, width)
-    for top in _starts(height, crop[0], settings.stride):
-        for left in _starts(width, crop[1], settings.stride):
+    for top in _starts(height, crop[0], stride):
+        for left in _starts(width, crop[1], stride):
             window = (..., slice(top, top + crop[0]), slice(left, left + crop[1]))
-            logits = predictor(image[window]).float()
-            total = logits.new_zeros(len(image), logits.shape[1], height, width) if total is None else total
-            total[window] += logits
+            probability = predictor(image[window]).float().softmax(1)
+            total = probability.new_zeros(len(image), probability.shape[1], height, width) if total is None else total
+            total[window] += probability
             hits[window] += 1
     assert total is not None
     return total / hits

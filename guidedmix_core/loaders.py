@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,12 +17,14 @@ from torch import Tensor
 
 from guidedmix_core.augment import center_crops
 from guidedmix_core.batch import Batch, Unlabeled, Views
-from guidedmix_core.cache import ArrayCache, cached_images, cached_masks
+from guidedmix_core.cache import ArrayCache, cached_images, cached_masks, cached_truth
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes, Part, Record
 from guidedmix_core.errors import ConfigError
 from guidedmix_core.splits import LabelSplit, draw_split
 from guidedmix_core.streams import Pool, Reader, TrainingStream
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,17 +122,17 @@ class RunData:
     def telemetry(self, device: torch.device | str) -> Iterator[tuple[Batch, Int[Tensor, "U H W"]]]:
         """Center crops of unlabeled images, labeled ones beside them, and the withheld truth; nothing if there is none.
 
-        The same at every call. The last batch may be smaller; it keeps the ratio of labeled to unlabeled images. With
-        stored pseudo masks the images are some that have one.
+        The same at every call; masks that can't be read are left out. The last batch may be smaller; it keeps the ratio
+        of labeled to unlabeled images. With stored pseudo masks the images are some that have one.
         """
         stored = set(self._stored.index if self._stored else self._place.values())
         known = [record for record in self.split.unlabeled if record.has_mask and self._place[record.id] in stored]
         judged = [known[i] for i in _spread(len(known), self._config.evaluate.telemetry_images)]
         if not judged:
             return
-        pool, reader, train = self._pool(judged, masks=True), self._reader(device), self._config.train
-        for start in range(0, len(judged), train.unlabeled_batch_size):
-            chosen = range(start, min(start + train.unlabeled_batch_size, len(judged)))
+        pool, reader, train = self._withheld(judged), self._reader(device), self._config.train
+        for start in range(0, len(pool), train.unlabeled_batch_size):
+            chosen = range(start, min(start + train.unlabeled_batch_size, len(pool)))
             beside = -(-train.batch_size * len(chosen) // train.unlabeled_batch_size)
             first = start // train.unlabeled_batch_size * train.batch_size
             image, mask = self._center(self._labeled, [(first + i) % len(self._labeled) for i in range(beside)], reader)
@@ -143,6 +147,13 @@ class RunData:
     def _pool(self, records: Sequence[Record], *, masks: bool = False) -> Pool:
         index = tuple(self._place[record.id] for record in records)
         return Pool(self._images, index, cached_masks(self._config.data, records) if masks else None)
+
+    def _withheld(self, records: Sequence[Record]) -> Pool:
+        """Nothing is trained on these masks: one that is damaged ends no run."""
+        truth = cached_truth(self._config.data, records)
+        if truth.skipped:
+            _warn_of(truth.skipped)
+        return Pool(self._images, tuple(self._place[name] for name in truth.ids), truth)
 
     def _reader(self, device: torch.device | str) -> Reader:
         return Reader(self._config.segmentor.backbone.mean, torch.device(device))
@@ -181,6 +192,15 @@ def _evaluated(config: RunConfig) -> tuple[ArrayCache, ArrayCache]:
         raise ConfigError(f"evaluate.part={part}: the data set has no image in it; choose another part")
     readable = set(images.ids)
     return images, cached_masks(config.data, [record for record in records if record.id in readable])
+
+
+@cache
+def _warn_of(skipped: tuple[str, ...]) -> None:
+    """Once in a process, however often a run is judged."""
+    which, more = ", ".join(skipped[:3]), ", …" if len(skipped) > 3 else ""
+    log.warning(
+        "%d masks of unlabeled images can't be read (%s%s); others judge pseudo masks", len(skipped), which, more
+    )
 
 
 def _spread(length: int, count: int) -> list[int]:

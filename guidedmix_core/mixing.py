@@ -30,7 +30,11 @@ def _share(value: tuple[float, float]) -> tuple[float, float]:
 
 
 class CutMix(Config):
-    """The boxes that CutMix pastes. The defaults are UniMatch's."""
+    """The boxes that CutMix pastes.
+
+    Area, range of aspects and probability are UniMatch's. There the aspect is drawn uniformly, and aspect and place are
+    drawn anew until the box fits; here it is uniform in the logarithm, as often wide as tall, and reshaped to fit.
+    """
 
     area: Annotated[Range, AfterValidator(_share)] = Field(
         (0.02, 0.4),

@@ -1,9 +1,11 @@
-"""Where a process computes, and what the workers of a group tell each other."""
+"""Where a process computes and how exactly, and what the workers of a group tell each other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,6 +31,10 @@ class Place:
             device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
         return cls(torch.device(device), rank, world)
 
+    def autocast(self, precision: Literal["fp32", "bf16"]) -> torch.autocast:
+        """What `train.precision` means here."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
     def agree(self, value: Value) -> Value:
         """The first worker's value, on all of them."""
         if self.world == 1:
@@ -44,3 +50,17 @@ class Place:
         gathered = [value] * self.world
         dist.all_gather_object(gathered, value)
         return gathered
+
+
+@contextmanager
+def exactness(exact: bool) -> Iterator[None]:
+    """Deterministic kernels for a while, if asked for."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(exact, warn_only=True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = exact, not exact
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn

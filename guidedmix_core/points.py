@@ -25,14 +25,14 @@ class Points:
     def of(self, pixels: Shaped[Tensor, "N H W"]) -> Shaped[Tensor, "N g G"]:
         return pixels[:, self.row, self.column]
 
-    def read(self, feature: Float[Tensor, "N D h w"]) -> Float[Tensor, "N D g G"]:
+    def read(self, feature: Float[Tensor, "N D h w"], *, align_corners: bool) -> Float[Tensor, "N D g G"]:
         """What `segmentors.resize` of the map to the size has at the points, in fp32, without making the large map.
 
         Four gathers: the backward pass of `F.grid_sample` has no deterministic kernel, and it would need all in fp32.
         """
         height, width = feature.shape[-2:]
-        top, bottom, down = _neighbors(self.row, self.size[0], height)
-        left, right, across = _neighbors(self.column, self.size[1], width)
+        top, bottom, down = _neighbors(self.row, self.size[0], height, align_corners)
+        left, right, across = _neighbors(self.column, self.size[1], width, align_corners)
         flat = feature.flatten(2)
 
         def at(row: Tensor, column: Tensor) -> Tensor:
@@ -68,9 +68,12 @@ def _inside_cells(draw: Float[Tensor, "g G"], length: int, dim: int) -> Int[Tens
 
 
 def _neighbors(
-    pixel: Int[Tensor, "g G"], length: int, small: int
+    pixel: Int[Tensor, "g G"], length: int, small: int, align_corners: bool
 ) -> tuple[Int[Tensor, "g G"], Int[Tensor, "g G"], Float[Tensor, "g G"]]:
     """The two places of the smaller map between which the pixel's center lies, and the share of the second."""
-    place = ((pixel + 0.5) * (small / length) - 0.5).clamp(0, small - 1)
+    if align_corners:
+        place = pixel * ((small - 1) / max(length - 1, 1))
+    else:
+        place = ((pixel + 0.5) * (small / length) - 0.5).clamp(0, small - 1)
     first = place.floor().long()
     return first, (first + 1).clamp(max=small - 1), place - first

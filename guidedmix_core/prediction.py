@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
 
 from guidedmix_core.building import build_networks
 from guidedmix_core.checkpoint import config_of, read_checkpoint
 from guidedmix_core.config import RunConfig
 from guidedmix_core.datasets import Classes
+from guidedmix_core.datasets._images import decode_rgb
 from guidedmix_core.errors import ConfigError
-from guidedmix_core.evaluation import Evaluation, Predictor, evaluate, predict_logits
+from guidedmix_core.evaluation import Evaluation, Predictor, evaluate, predict_scores
 from guidedmix_core.loaders import open_data
 from guidedmix_core.metrics import evaluation_metrics
 from guidedmix_core.schema import build
@@ -39,8 +41,8 @@ class Prediction:
 def load_predictor(
     checkpoint: Path, changes: Mapping[str, Any], device: str = "auto"
 ) -> tuple[RunConfig, Predictor, torch.device]:
-    """The predictor of a checkpoint, in evaluation mode. `changes` may move data and evaluation (`data.root`,
-    `evaluate.part`), not the networks."""
+    """The predictor of a checkpoint, in evaluation mode and in the precision of its run. `changes` may move data and
+    evaluation (`data.root`, `evaluate.part`), not the networks."""
     place = Place.here(device)
     state = read_checkpoint(checkpoint, place.device)
     foreign = [path for path in changes if path.split(".")[0] not in ("data", "evaluate", "split")]
@@ -52,7 +54,13 @@ def load_predictor(
     config = build(override(config_of(state, checkpoint), changes, "command line"))
     nets = build_networks(config, len(config.data.classes()), pretrained=False).to(place.device)
     nets.load_state_dict(state["nets"])
-    return config, config.method.predictor(nets.eval()), place.device
+    predictor = config.method.predictor(nets.eval())
+
+    def as_trained(image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K H W"]:
+        with place.autocast(config.train.precision):
+            return predictor(image)
+
+    return config, as_trained, place.device
 
 
 @torch.no_grad()
@@ -97,12 +105,13 @@ def palette_image(mask: UInt8[np.ndarray, "H W"], classes: Classes) -> Image.Ima
 @torch.no_grad()
 def _predict_one(path: Path, predictor: Predictor, config: RunConfig, device: torch.device) -> Prediction:
     try:
-        image = np.array(Image.open(path).convert("RGB"))
+        image = decode_rgb(path)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read as an image: {error}") from None
-    tensor = torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
+    tensor = torch.tensor(image).permute(2, 0, 1).unsqueeze(0).to(device).float() / 255
     if config.data.size:
         tensor = F.interpolate(tensor, config.data.size, mode="bilinear", antialias=True)
-    logits = predict_logits(predictor, tensor, config)
-    mask = resize(logits, image.shape[:2]).argmax(1)[0]
+    scores = predict_scores(predictor, tensor, config)
+    # As the image was resized, whatever the network's own convention.
+    mask = resize(scores, image.shape[:2], align_corners=False).argmax(1)[0]
     return Prediction(path, image, mask.byte().cpu().numpy())

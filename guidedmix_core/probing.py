@@ -17,13 +17,13 @@ from torch import Tensor
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import TrialFailed
-from guidedmix_core.evaluation import predict_logits, pseudo_quality
+from guidedmix_core.evaluation import predict_scores, pseudo_quality
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.metrics import count
-from guidedmix_core.place import Place
+from guidedmix_core.place import Place, exactness
 from guidedmix_core.reports import Reporter
 from guidedmix_core.stages import Start, run_stages
-from guidedmix_core.trainer import Run, exactness, train_stage
+from guidedmix_core.trainer import Run, train_stage
 
 WARM_UP = 3
 """Steps that are not counted: the first ones pick kernels and fill caches."""
@@ -65,7 +65,7 @@ def probe(config: RunConfig, *, device: str = "auto") -> Cost:
     """
     place, short = Place.here(device), _short(config)
     try:
-        with tempfile.TemporaryDirectory() as folder, exactness(short, place):
+        with tempfile.TemporaryDirectory() as folder, exactness(short.train.deterministic):
             return _measure(short, place, Path(folder))
     except torch.OutOfMemoryError as error:
         raise TrialFailed(f"out of memory while {config.method.name} was measured", reason="oom") from error
@@ -109,7 +109,7 @@ def _image_seconds(run: Run, data: RunData, place: Place) -> float:
         for batch in islice(data.evaluation(place.device), BATCHES):
 
             def judge(image: Tensor = batch.image, mask: Tensor = batch.mask) -> None:
-                count(predict_logits(predictor, image, run.config).argmax(1), mask, len(data.classes))
+                count(predict_scores(predictor, image, run.config).argmax(1), mask, len(data.classes))
 
             spent.append(_seconds(judge, place) / len(batch.ids))
     return statistics.median(spent[1:] or spent)

@@ -12,12 +12,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -63,8 +63,9 @@ def relabel(
         alive()
         if earlier is not None and images[i] in kept:
             return earlier[kept[images[i]]]
-        with _autocast(stage, place):
-            return predict_mask(network, data.unlabeled_image(i, place.device), ask.scales, ask.flip)
+        with place.autocast(stage.train.precision):
+            image, align = data.unlabeled_image(i, place.device), stage.segmentor.align_corners
+            return predict_mask(network, image, ask.scales, ask.flip, align_corners=align)
 
     masks = ((images[i], mask) for i, mask in _shared(chosen, label, place))
     if place.rank == 0:
@@ -78,17 +79,17 @@ def relabel(
 
 
 def predict_mask(
-    network: Predictor, image: Float[Tensor, "1 C H W"], scales: Sequence[float], flip: bool
+    network: Predictor, image: Float[Tensor, "1 C H W"], scales: Sequence[float], flip: bool, *, align_corners: bool
 ) -> UInt8[np.ndarray, "H W"]:
     """The class whose probability, averaged over the image at these scales and their mirror images, is largest."""
     size = (image.shape[-2], image.shape[-1])
-    total = torch.zeros((), device=image.device)
+    total, resized = torch.zeros((), device=image.device), partial(resize, align_corners=align_corners)
     for scale in scales:
         scaled = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
-        view = image if scaled == size else F.interpolate(image, scaled, mode="bilinear", align_corners=False)
-        total = total + resize(network(view).float().softmax(1), size)
+        view = image if scaled == size else resized(image, scaled)
+        total = total + resized(network(view).float().softmax(1), size)
         if flip:
-            total = total + resize(network(view.flip(-1)).float().softmax(1).flip(-1), size)
+            total = total + resized(network(view.flip(-1)).float().softmax(1).flip(-1), size)
     return total.argmax(1)[0].byte().cpu().numpy()
 
 
@@ -116,7 +117,7 @@ def _stabilities(
     def judge(i: int) -> float:
         alive()
         image = data.unlabeled_image(i, place.device)
-        with _autocast(stage, place):
+        with place.autocast(stage.train.precision):
             *before, final = (network(image).argmax(1)[0] for network in networks)
         return stability(before, final, len(data.classes))
 
@@ -131,10 +132,6 @@ def _network(stage: RunConfig, weights: Path, place: Place) -> SegmentationNetwo
     names = stage.data.classes().names
     builder = Builder(stage.seed, stage.segmentor, len(names), False, names, load_weights(weights))
     return builder.segmentor("student").to(place.device).eval()
-
-
-def _autocast(stage: RunConfig, place: Place) -> torch.autocast:
-    return torch.autocast(place.device.type, torch.bfloat16, enabled=stage.train.precision == "bf16")
 
 
 def _shared(items: Sequence[int], make: Callable[[int], Made], place: Place) -> Iterator[tuple[int, Made]]:

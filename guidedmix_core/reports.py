@@ -61,6 +61,10 @@ class Reporter(Protocol):
         `Preempted`."""
         return False
 
+    def stops(self) -> bool:
+        """Before the first step of a run that goes on from a report, asked of the first worker. True: it ends there."""
+        return False
+
     def evaluated(self, report: Report) -> bool:
         """After every evaluation, when its checkpoint is written. True asks the run to stop here."""
         return False

@@ -35,7 +35,8 @@ def ambient(*key: int | str, device: torch.device | str = "cpu") -> Iterator[Non
     with torch.random.fork_rng([torch.device(device)] if on_cuda else [], device_type="cuda"):
         torch.default_generator.manual_seed(stream_seed(*key))
         if on_cuda:
-            torch.cuda.manual_seed(stream_seed(*key))
+            with torch.cuda.device(device):  # it seeds the current one
+                torch.cuda.manual_seed(stream_seed(*key))
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
@@ -81,12 +82,16 @@ def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str
     value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         said = f"unknown key; {nearest(where[-1], _fields(model, where[:-1], tree.values))}"
+    elif kind == "missing" and isinstance(problem["loc"][-1], int):
+        path = path if where[-1] != str(problem["loc"][-1]) else ".".join(where[:-1])
+        return f"{_place(tree, path)}{path}={_written(value)}: expected more items"
     elif kind == "missing":
         said = "required, and not given"
         path = path if where[-1] == problem["loc"][-1] else f"{path}.{problem['loc'][-1]}"  # `data: folder`, in short
     elif kind == "value_error":
         said = str(context.get("error", problem["msg"]))
-        path = path if not path or said.startswith(path) is False else ""
+        place = _places(tree, path, said)
+        return f"{place}{path}: {said}" if path and not said.startswith(path) else f"{place}{said}"
     elif kind.startswith("component_"):
         said = problem["msg"]
         path = f"{path}.name"
@@ -96,13 +101,24 @@ def _problem(tree: Tree, model: type[BaseModel], problem: dict[str, Any]) -> str
     return f"{_place(tree, path)}{path}{': ' if path else ''}{said}"
 
 
+def _places(tree: Tree, path: str, said: str) -> str:
+    """Where the values were given that a section's own check names, as `key=value` or by their whole path."""
+    named = [name for key in re.findall(r"([a-z_][\w.]*)=", said) for name in (f"{path}.{key}".lstrip("."), key)]
+    origins = dict.fromkeys(tree.origins[name] for name in named if name in tree.origins)
+    return f"{' and '.join(origins)}: " if origins else _place(tree, path)
+
+
 def _place(tree: Tree, path: str) -> str:
-    origin = tree.origin(path)
+    """Where the value was given, or what is in it; or what named the component that asks for it."""
+    inside = (origin for place, origin in tree.origins.items() if place.startswith(f"{path}."))
+    named = tree.origins.get(f"{path.rpartition('.')[0]}.name")
+    origin = tree.origins.get(path) or next(inside, None) or named or tree.origin(path)
     return "" if origin == DEFAULT else f"{origin}: "
 
 
 def _written(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (str, bool, type(None), list, dict, int, float)) else repr(value)
+    plain = (str, bool, type(None), list, tuple, dict, int, float)
+    return json.dumps(value) if isinstance(value, plain) else repr(value)
 
 
 def _expectation(kind: str, context: Mapping[str, Any], message: str) -> str:
@@ -115,6 +131,9 @@ def _expectation(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind in bounds:
         words, key = bounds[kind]
         return f"expected {words} {context[key]}"
+    if kind in ("too_short", "too_long"):
+        bound, number = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
+        return f"expected at {bound} {number} item{'s' * (number > 1)}"
     if kind == "literal_error":
         return f"expected one of {context['expected']}"
     types = {

@@ -44,7 +44,9 @@ class Augment(Config):
 
     crop: Size = Field((96, 96), description="height and width of a training crop, in pixels")
     scale: Range = Field(
-        (0.5, 2.0), description="the image is resized by a factor drawn uniformly from this range before the crop"
+        (0.5, 2.0),
+        description="the image is resized by a factor drawn uniformly from this range before the crop; shrunk without "
+        "antialiasing (as OpenCV in mmseg does; PIL in UniMatch and ST++ antialiases)",
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     max_class_share: float = Field(
@@ -54,7 +56,14 @@ class Augment(Config):
         description="redraw a labeled crop, ten times at most, while one class fills more than this share of it "
         "(mmseg's cat_max_ratio, labeled images only)",
     )
-    weak_color: float = Field(0.0, ge=0, description="strength of color jitter on every view, 0: none")
+    weak_color: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="strength of color distortion on every view, of labeled images too; 0: none. 0.5 is mmseg's "
+        "PhotoMetricDistortion: brightness +- 32/255, contrast and saturation times 0.5 to 1.5, hue +- 36 degrees, "
+        "each with probability 1/2; other strengths stretch these ranges",
+    )
     strong: Literal["jitter", "intensity"] = Field(
         "jitter",
         description="how a strong view is made. jitter: color jitter, gray, blur (UniMatch, ST++); intensity: up to "
@@ -96,7 +105,10 @@ class Train(Config):
     batch_size: int = Field(8, ge=1, description="labeled images a step, over all workers")
     unlabeled_batch_size: int = Field(8, ge=1, description="unlabeled images a step, over all workers")
     accumulate: int = Field(
-        1, ge=1, description="micro-batches a step: the same batch in less memory (BatchNorm sees the micro-batch)"
+        1,
+        ge=1,
+        description="micro-batches a step: the same images in less memory. Each micro-batch settles for itself "
+        "BatchNorm, divisors where pixels are ignored, OHEM's min_kept, quantiles, boxes and partners",
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: autocast and channels_last; losses stay in fp32"
@@ -112,10 +124,12 @@ class Evaluate(Config):
     )
     part: Literal["val", "test"] = Field("val", description="the part of the data set that is evaluated")
     mode: Literal["whole", "sliding"] = Field(
-        "whole", description="the whole image at once, or overlapping windows of the crop size"
+        "whole",
+        description="the whole image at once, or overlapping windows of the crop size, whose probabilities are "
+        "averaged (UniMatch; mmseg and CPS average logits)",
     )
     stride: float = Field(2 / 3, gt=0, le=1, description="of the sliding window, as a share of the crop")
-    flip: bool = Field(False, description="average the prediction with that of the mirrored image")
+    flip: bool = Field(False, description="average the probabilities with those of the mirrored image")
     batch_size: int = Field(8, ge=1, description="images of equal size evaluated at once")
     telemetry_images: int = Field(
         32, ge=0, description="unlabeled images whose withheld truth judges the pseudo masks; 0: none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from guidedmix_core.trees import Tree, chained, overlay
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's core schema: `on`, `off`, `yes`, `no` are words, `1e-3` is a number, a date is a word; a key given
-    twice is an error."""
+    twice is an error, also by its dotted path and inside of a section."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - the attribute PyYAML reads
 
@@ -25,6 +25,10 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)
+        for key, value in node.value:
+            if twice := next((path for path in _paths(key.value, value) if path in seen), None):
+                problem = f"{twice} is given twice, also inside of {key.value}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -141,6 +145,8 @@ def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
         path, equals, text = assignment.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path):
             raise ConfigError(f"{assignment!r}: expected dotted.path=value, such as method.mix.lambda_max=0.2")
+        if path in changes:
+            raise ConfigError(f"{assignment!r}: {path} is given twice; leave one out")
         try:
             changes[path] = parse_value(text)
         except yaml.YAMLError as error:
@@ -158,11 +164,19 @@ def override(tree: Tree, changes: Mapping[str, Any], origin: str) -> Tree:
         is_entered = isinstance(changes[path], list) and any(other.startswith(f"{path}.") for other in changes)
         return not is_entered, not path.endswith(".name"), path.count(".")
 
+    _check_once(changes, origin)
     for path in sorted(changes, key=order):
         if path.startswith("stages.") and not tree.values.get("stages"):
             raise ConfigError(f"{origin}: {path}: the run has no stages; give stages=[{{method: …, steps: …}}]")
         tree = put(tree, path, changes[path], origin)
     return tree
+
+
+def _check_once(changes: Mapping[str, Any], origin: str) -> None:
+    """ConfigError if a value is given by its path and inside of a section, too."""
+    for path in changes:
+        if above := next((other for other in changes if _gives(changes[other], other, path)), None):
+            raise ConfigError(f"{origin}: {path} is given twice, also inside of {above}; leave one out")
 
 
 def put(tree: Tree, path: str, value: Any, origin: str) -> Tree:
@@ -177,6 +191,25 @@ def put(tree: Tree, path: str, value: Any, origin: str) -> Tree:
         return overlay(tree, Tree(values, {path: origin}))
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
+
+
+def _paths(path: str, node: yaml.Node) -> Iterator[str]:
+    """Of all that is in a section."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield f"{path}.{key.value}"
+            yield from _paths(f"{path}.{key.value}", value)
+
+
+def _gives(section: Any, place: str, path: str) -> bool:
+    """Whether a section that stands at a place has the value at a path below it."""
+    if not path.startswith(f"{place}."):
+        return False
+    for key in path.removeprefix(f"{place}.").split("."):
+        if not isinstance(section, dict) or key not in section:
+            return False
+        section = section[key]
+    return not isinstance(section, dict)
 
 
 def _places(node: yaml.Node, path: str, name: str, origins: dict[str, str]) -> None:

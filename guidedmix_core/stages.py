@@ -20,7 +20,7 @@ from torch import Tensor
 from guidedmix_core.cache import ArrayCache, opened
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import Evaluate, RunConfig
-from guidedmix_core.errors import ConfigError, TrialFailed
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
 from guidedmix_core.files import write_text
 from guidedmix_core.loaders import RunData
 from guidedmix_core.place import Place
@@ -65,8 +65,10 @@ def lineage(config: RunConfig) -> str:
 
 
 def address(config: RunConfig, data: RunData) -> str:
-    """16 hexadecimal digits for all that leads to a run's weights: its tree and its data, not how it is judged."""
-    return hashlib.sha256(f"{lineage(config)} {data.trained_on}".encode()).hexdigest()[:16]
+    """16 hexadecimal digits for all that leads to a run's weights: its tree, its data and the content of pretrained
+    weights, not how it is judged."""
+    origin = [lineage(config), data.trained_on, *filter(None, [config.segmentor.backbone.weights_digest()])]
+    return hashlib.sha256(" ".join(origin).encode()).hexdigest()[:16]
 
 
 def run_stages(config: RunConfig, data: RunData, root: Path, place: Place, reporter: Reporter, train: Train) -> Start:
@@ -140,6 +142,7 @@ class _Chain:
             "seconds_in_all": start.seconds + result.seconds,
             "metrics": finite(result.metrics),
             "data": self.data.trained_on,
+            "weights": self.config.segmentor.backbone.weights_digest(),
             "torch": torch.__version__,
         }
         write_text(self.folders[i].result, json.dumps(record, indent=1) + "\n")
@@ -157,8 +160,7 @@ class _Chain:
         with self._locked(i - 1):
             if (masks := self._stored(folder.pseudo(ask))) is not None:
                 return masks
-            alive = self.reporter.alive
-            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier, alive)
+            return relabel(ask, self.runs[i - 1], folder, self.data, self.place, earlier, self._alive)
 
     def _stored(self, folder: Path) -> ArrayCache | None:
         return ArrayCache(folder) if self.place.agree(opened(folder) is not None) else None
@@ -173,7 +175,7 @@ class _Chain:
             self._tell(i, "waits")
             log.warning("%s: another process works on it; waiting until it has done, or died", folder.path)
             while not self._acquired(lock, PATIENCE):
-                self.reporter.alive()
+                self._alive()
         try:
             yield
         finally:
@@ -188,6 +190,12 @@ class _Chain:
             except Timeout:
                 pass
         return self.place.agree(got)
+
+    def _alive(self) -> None:
+        """Where nothing is to be saved. The first worker leaves alone, and the others end with it."""
+        self.reporter.alive()
+        if self.reporter.leaves():
+            raise Preempted("left before its first step")
 
     def _tell(self, i: int, state: Literal["waits", "trains", "trained", "reused"]) -> None:
         """That it is there is told once."""
@@ -234,6 +242,9 @@ class _StageReporter:
 
     def leaves(self) -> bool:
         return self.reporter.leaves()
+
+    def stops(self) -> bool:
+        return False
 
     def evaluated(self, report: Report) -> bool:
         self.folder.note(report.step, report.metrics)

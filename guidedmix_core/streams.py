@@ -133,8 +133,8 @@ class TrainingStream:
     def _weak(self, name: str, step: int, mine: slice, image: Tensor, crops: Crops) -> Float[Tensor, "N C H W"]:
         if not self.config.augment.weak_color:
             return image
-        draws = self._color_draws(f"color/{name}/weak", name, step)[mine, 1:5]
-        return self._padded(color.jitter(image, draws, self.config.augment.weak_color), crops)
+        draws = self._color_draws(f"color/{name}/weak", name, step, color.WEAK_DRAWS)[mine]
+        return self._padded(color.distortion(image, draws, self.config.augment.weak_color), crops)
 
     def _strong(
         self, name: str, view: int, step: int, mine: slice, weak: Tensor, crops: Crops

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from guidedmix_core.batch import Batch, StepLosses
-from guidedmix_core.building import build_networks
+from guidedmix_core.building import build_networks, running_statistics, synchronized
 from guidedmix_core.checkpoint import Checkpoints
 from guidedmix_core.config import RunConfig
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
@@ -24,13 +23,14 @@ from guidedmix_core.evaluation import Evaluation, Predictor, draw_panels, evalua
 from guidedmix_core.loaders import RunData, open_data
 from guidedmix_core.methods import Method
 from guidedmix_core.metrics import evaluation_metrics
-from guidedmix_core.place import Place
+from guidedmix_core.place import Place, exactness
 from guidedmix_core.reports import Report, Reporter, Result
 from guidedmix_core.rng import At
 from guidedmix_core.schedules import lr_factor
 from guidedmix_core.segmentors import SegmentationNetwork
 from guidedmix_core.stage_folder import save_weights
 from guidedmix_core.stages import Passing, Start, run_stages
+from guidedmix_core.workers import average_over_workers, gather_from_workers, sum_over_workers
 
 
 class Step(nn.Module):
@@ -65,7 +65,7 @@ def train(
     for name in ("batch_size", "unlabeled_batch_size"):
         if (size := getattr(config.train, name)) % parts:
             raise ConfigError(f"train.{name}={size}: expected a multiple of workers x accumulate = {parts}")
-    with exactness(config, place):
+    with exactness(config.train.deterministic):
         data, start = open_data(config), Start()
         has_begun = place.agree(checkpoints.last.exists())
         if config.stages and (not has_begun or config.method.stored_masks() is not None):
@@ -104,7 +104,8 @@ class Run:
         if config.train.precision == "bf16" and place.device.type == "cuda":
             self.nets = self.nets.to(memory_format=torch.channels_last)
         if place.world > 1 and place.device.type == "cuda":
-            self.nets = nn.SyncBatchNorm.convert_sync_batchnorm(self.nets)
+            self.nets = synchronized(self.nets)
+        self.statistics = running_statistics(self.nets) if place.world > 1 and place.device.type != "cuda" else []
         self.players = self.method.players(self.nets, config.optim)
         self.stream = data.training(self.method.views(), place.device, place.world)
         self.best = Report(0, {})
@@ -124,7 +125,8 @@ class Run:
     def go(self) -> Result:
         self.begin()
         steps, every = self.config.train.steps, self.config.evaluate.every
-        stop, judged, values = False, None, {}
+        is_reported = 0 < self.step == self.reported < steps  # a crash may have kept the answer from being heard
+        stop, judged, values = self.place.agree(is_reported and self.reporter.stops()), None, {}
         since, started = self.step, time.perf_counter()
         while self.step < steps and not stop:
             self.train_step()
@@ -138,7 +140,7 @@ class Run:
                 since, started = self.step, time.perf_counter()
             if self.step < steps and not stop and self.reporter.leaves():
                 self._leave(time.perf_counter() - started)
-        if judged is None:  # gone on from the checkpoint of the last step: nothing left but the result
+        if judged is None:  # gone on from the checkpoint of the last step, or of a stop: nothing left but the result
             judged, values = self._evaluate()
         with torch.no_grad():
             self.nets.eval()
@@ -184,6 +186,7 @@ class Run:
                 nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
             player.step()
         with torch.no_grad():
+            average_over_workers(self.statistics)
             self.method.after_step(self.nets, self.at(place.rank * accumulate))
         self.step += 1
         if place.rank == 0 and (snapshot := self.passing.snapshots.get(self.step)):
@@ -219,10 +222,12 @@ class Run:
         self.first_bad = torch.minimum(self.first_bad, bad)
 
     def _read_sums(self, since: int, seconds: float) -> dict[str, float]:
-        """Means since the last report. The one place that waits for the device."""
-        if np.isfinite(first := float(self.first_bad)):
+        """Means over all workers since the last report. The one place that waits for the device."""
+        first = gather_from_workers(self.first_bad.unsqueeze(0)).min().item()
+        if np.isfinite(first):
             raise TrialFailed(f"the loss is not finite from step {int(first)} on", reason="diverged", step=int(first))
-        means = {f"train/{name}": float(value / number) for name, (value, number) in self.sums.items()}
+        values, numbers = sum_over_workers(torch.stack(list(self.sums.values()))).unbind(1)
+        means = {f"train/{name}": mean for name, mean in zip(self.sums, (values / numbers).tolist(), strict=True)}
         self.sums = {}
         images = self.config.train.batch_size + self.config.train.unlabeled_batch_size * self.method.views().unlabeled
         lr = self.config.optim.lr * lr_factor(self.config.optim, self.step - 1, self.config.train.steps)
@@ -269,7 +274,7 @@ class Run:
 
     def _leave(self, seconds: float) -> None:
         """Alone: the first worker writes the checkpoint, and the others end with it. The next report will be that of a
-        run which never left."""
+        run which never left; of a group's, `train/*` has the first worker's sums twice instead of everybody's."""
         self.seconds += seconds
         unreported = {"since": self.reported, "sums": self.sums, "first_bad": self.first_bad}
         state = self._state(Report(self.step, {**self.last_metrics, **self._times()}))
@@ -280,18 +285,3 @@ class Run:
         players = {name: player.state_dict() for name, player in self.players.items()}
         rest = {"seconds": self.seconds, "metrics": report.metrics, "best": asdict(self.best)}
         return {"step": self.step, "nets": self.nets.state_dict(), "players": players, **rest}
-
-
-@contextmanager
-def exactness(config: RunConfig, place: Place) -> Iterator[None]:
-    """Deterministic kernels while the run lasts, if it asks for them."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    exact = config.train.deterministic
-    torch.use_deterministic_algorithms(exact, warn_only=True)
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = exact, not exact
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Shaped
@@ -15,6 +17,15 @@ def sum_over_workers(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape
     total = values.clone()
     dist.all_reduce(total)
     return total
+
+
+def average_over_workers(values: Sequence[Shaped[Tensor, "..."]]) -> None:
+    """Every worker's values become the mean of what each has, in place; all in one message."""
+    if not _are_several() or not values:
+        return
+    total = sum_over_workers(torch.cat([value.flatten() for value in values])) / dist.get_world_size()
+    for value, mean in zip(values, total.split([value.numel() for value in values]), strict=True):
+        value.copy_(mean.view_as(value))
 
 
 def gather_from_workers(values: Shaped[Tensor, "N *shape"]) -> Shaped[Tensor, "M *shape"]:

@@ -40,6 +40,7 @@ from orchestrator.factors import (
     leaves,
     together,
 )
+from orchestrator.judging import otherwise_judged
 from orchestrator.space import check_run, refuse
 from orchestrator.study import COMMAND_LINE, Objective, Study
 
@@ -183,7 +184,9 @@ class AblationStudy(Study):
 
     def remarks(self, base: Tree) -> list[str]:
         """What the designs say of themselves, and which cells fell together."""
-        return [*self.designed.facts, *(f"{name}: {why}." for name, why in self.resolved(base).dropped.items())]
+        dropped = [f"{name}: {why}." for name, why in self.resolved(base).dropped.items()]
+        judged = otherwise_judged({cell: self.cell_changes(cell) for cell in self.names}, self.reference)
+        return [*self.designed.facts, *dropped, *judged]
 
     def variants(self) -> Iterator[Mapping[str, Any]]:
         for cell in self.names:

@@ -11,7 +11,7 @@ from orchestrator.comparison import asked_for
 from orchestrator.failures import OF_THE_MACHINE
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
 from orchestrator.results import load_trials
-from orchestrator.storage import publish, refresh
+from orchestrator.storage import move, refresh
 
 
 def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
@@ -20,32 +20,41 @@ def put_aside(folder: TrialFolder, *more: Path, goes_on: bool) -> int:
     The result goes last: a crash in between leaves a failed run, of which the rest is put aside by the next call.
     """
     refresh(folder.path, without=())
-    number = 1 + len([*folder.attempts.glob("*")])
+    number = 1 + max((int(place.name) for place in folder.attempts.glob("*") if place.name.isdecimal()), default=0)
     made = () if goes_on else (folder.metrics, folder.checkpoint, folder.environment)
     place = folder.attempts / str(number)
-    place.mkdir(parents=True)
     for path in (*made, *more, folder.stop, *folder.path.glob("traceback*.txt"), folder.result):
         if path.exists():
-            path.rename(place / path.name)
-    publish(folder.path)
+            move(path, place / path.name)
     return number
 
 
+def present(folder: TrialFolder) -> int:
+    """The number of the attempt that the run is now, which it keeps where it goes on from its checkpoint."""
+    begun_anew = [int(place.parent.name) for place in folder.attempts.glob("*/environment.json")]
+    return max(begun_anew, default=0) + 1
+
+
 def retry_failed(folder: StudyFolder, request: Mapping[str, Any]) -> None:
-    """Failed runs that the study asks for have no end any more, so that it makes them again.
+    """Failed runs that the study asks for have no end any more, so that it makes them again."""
+    for record in asked_for(request, load_trials(folder)):
+        if record.failure is None:
+            continue
+        reason = record.failure["reason"]
+        attempt = retry(folder.trial(record.fingerprint), reason)
+        names = {"fingerprint": record.fingerprint, "number": record.number, "role": record.role}
+        folder.append({"event": "trial_retried", **names, "reason": reason, "attempt": attempt})
+
+
+def retry(trial: TrialFolder, reason: str) -> int:
+    """A failed run has no end any more; the attempt's number.
 
     What the machine did (`hang`, `infrastructure`) goes on from its checkpoint. All else starts from the first step:
     code, data or memory may be other ones now.
     """
-    for record in asked_for(request, load_trials(folder)):
-        if record.failure is None:
-            continue
-        trial, reason = folder.trial(record.fingerprint), record.failure["reason"]
-        with trial.running():
-            goes_on = reason in OF_THE_MACHINE
-            attempt = put_aside(trial, *(() if goes_on else (trial.halving,)), goes_on=goes_on)
-        names = {"fingerprint": record.fingerprint, "number": record.number, "role": record.role}
-        folder.append({"event": "trial_retried", **names, "reason": reason, "attempt": attempt})
+    goes_on = reason in OF_THE_MACHINE
+    with trial.running():
+        return put_aside(trial, *(() if goes_on else (trial.halving,)), goes_on=goes_on)
 
 
 def seconds_aside(folder: TrialFolder) -> float:

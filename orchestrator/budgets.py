@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,28 @@ def _reached(best: float | None, value: Callable[[float], str]) -> str:
     return "None of its trials is complete." if best is None else f"Its best trial has {value(best)}."
 
 
-def budgets(folder: StudyFolder, request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Budgets:
-    """Of a search's folder. The journal knows whom a run was asked for; some may be the search's or the reference's
-    own run, too."""
+class TunedRuns:
+    """The runs that each reference's own search has asked for. The journal knows: some may be the search's or the
+    reference's own run, too. It only grows, and what was read of it is not read again."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder, self._lines = folder, 0
+        self._by_label: dict[str, set[str]] = defaultdict(set)
+
+    def of(self, label: str) -> set[str]:
+        """Their fingerprints."""
+        events = self._folder.events(self._lines)
+        self._lines += len(events)
+        for event in events:
+            if event["event"] == "asked" and event["role"] == "tuning":
+                self._by_label[event["cell"]].add(event["fingerprint"])
+        return self._by_label[label]
+
+
+def budgets(tuned: TunedRuns, request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Budgets:
+    """Of a search."""
     records, goal = list(records), objectives_of(request)[0]
     spaces = request.get("reference_parameters") or {}
-    asked = [event for event in folder.events() if event["event"] == "asked"] if spaces else []
 
     def budget(found: list[TrialRecord]) -> Budget:
         ended = [record for record in found if record.state in ENDED]
@@ -67,7 +84,6 @@ def budgets(folder: StudyFolder, request: Mapping[str, Any], records: Iterable[T
 
     references: dict[str, Budget | None] = {}
     for label in request.get("references") or {}:
-        own = {event["fingerprint"] for event in asked if (event["role"], event["cell"]) == ("tuning", label)}
-        found = [record for record in records if record.fingerprint in own]
-        references[label] = budget(found) if label in spaces else None
+        own = tuned.of(label) if label in spaces else None
+        references[label] = None if own is None else budget([run for run in records if run.fingerprint in own])
     return Budgets(budget([record for record in records if record.role == "trial"]), references)

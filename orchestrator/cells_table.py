@@ -54,8 +54,8 @@ def headroom_line(comparison: Comparison) -> Text | None:
     line = Text(f"{said} {comparison.reference.name}")
     if comparison.has_headroom is False:
         line.append(
-            f"\nLess than {100 * ENOUGH_HEADROOM:.0f} points of mIoU: labels are hardly what limits this schedule. "
-            "Fewer labels, longer training or other data would leave more to gain.",
+            f"\nLess than {100 * ENOUGH_HEADROOM:.0f} points of mIoU: labels are hardly what limits "
+            f"{comparison.reference.name}. Fewer labels, longer training or other data would leave more to gain.",
             style="yellow",
         )
     return line

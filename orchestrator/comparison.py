@@ -88,12 +88,9 @@ class Cell:
         return {block: run.metrics[metric] for block, run in self.complete.items() if metric in run.metrics}
 
     def pairs(self, other: Cell, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-        """Of both, by block, where the runs may be paired: BatchNorm saw batches of one size."""
-        alike = {
-            block
-            for block in self.complete.keys() & other.complete.keys()
-            if self.complete[block].halvings == other.complete[block].halvings
-        }
+        """Of both, by block, where the runs may be paired."""
+        both = self.complete.keys() & other.complete.keys()
+        alike = {block for block in both if self.complete[block].is_alike(other.complete[block])}
         own, theirs = self.values(metric), other.values(metric)
         return {block: own[block] for block in alike & own.keys()}, theirs
 
@@ -113,12 +110,8 @@ class Comparison:
     """Of a study that adds blocks."""
     effects: FactorEffects | None
     """Of the factors, if they vary independently of one another."""
-
-    @property
-    def family(self) -> list[Cell]:
-        """What the correction is for."""
-        rivals = (cell for cell in self.cells if cell is not self.ceiling)
-        return [cell for cell in rivals if cell.evidence is not None and cell.evidence.p is not None]
+    family: tuple[Cell, ...]
+    """What the correction is for: of equal cells the first."""
 
     @property
     def margin_words(self) -> str:
@@ -145,10 +138,12 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     analysis = Analysis.model_validate(request.get("analysis", {}))  # older folders have none
     found = {record.fingerprint: record for record in records}
     runs = {name: tuple(found.get(fingerprint) for fingerprint in row) for name, row in request["runs"].items()}
-    arms = {name: _arm(row) for name, row in runs.items()}
     reference, ceiling = request["reference"], request["ceiling"]
+    arms = {name: _arm(row, runs[reference]) for name, row in runs.items()}
     twins = {name for name, row in request["runs"].items() if row == request["runs"][reference]} - {reference}
-    family = [name for name in runs if name not in (reference, ceiling, *twins)]
+    rivals = {name: tuple(request["runs"][name]) for name in runs if name not in (reference, ceiling, *twins)}
+    firsts = {row: name for name, row in reversed(rivals.items())}  # equal cells are one comparison
+    family = [name for name, row in rivals.items() if firsts[row] == name]
     margin = None if analysis.margin is None else analysis.margin / scale_of(objective.metric)
     blocks, looks = len(runs[reference]), None
     if request.get("sequential"):
@@ -157,7 +152,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
     evidence = weigh(arms, reference, family, analysis, margin, looks)
     cells = {}
     for name, changes in request["cells"].items():
-        own = evidence.get(name)
+        own = evidence.get(firsts[rivals[name]] if name in rivals else name)
         value = estimate([*arms[name].values.values()], analysis.interval)
         roles: dict[str, Verdict] = {reference: "reference", **dict.fromkeys(twins, "the same runs")}
         verdict = roles.get(name) or _verdict(own, objective, analysis)
@@ -167,7 +162,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         is_starred &= name != ceiling
         cells[name] = Cell(name, levels, changes, runs[name], value, own, verdict, is_small, is_starred)
     values = {
-        name: {block: value for block, value in arm.values.items() if block not in arm.halvings}
+        name: {block: value for block, value in arm.values.items() if block not in {*arm.halvings, *arm.changed}}
         for name, arm in arms.items()
     }
     effects = factor_effects(request.get("levels", {}), values, reference, analysis.interval)
@@ -180,6 +175,7 @@ def compare(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> Compa
         blocks,
         looks,
         effects,
+        tuple(cells[name] for name in family if (own := evidence.get(name)) is not None and own.p is not None),
     )
 
 
@@ -194,8 +190,10 @@ def asked_for(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> lis
     ]
 
 
-def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
+def _arm(runs: Iterable[TrialRecord | None], reference: Iterable[TrialRecord | None]) -> Arm:
     """A run that failed or was stopped has no value of a whole run."""
+    pairs = enumerate(zip(runs, reference, strict=False))
+    changed = {block for block, (run, other) in pairs if run and other and run.has_other_data(other)}
     ended = {block: run for block, run in enumerate(runs) if run is not None and run.state != "running"}
     values = {
         block: run.objective
@@ -203,7 +201,7 @@ def _arm(runs: Iterable[TrialRecord | None]) -> Arm:
         if run.state == "complete" and run.objective is not None and math.isfinite(run.objective)
     }
     halvings = {block: run.halvings for block, run in ended.items() if run.halvings}
-    return Arm(values, frozenset(ended) - frozenset(values), halvings)
+    return Arm(values, frozenset(ended) - frozenset(values), halvings, frozenset(changed))
 
 
 def _verdict(evidence: Evidence | None, objective: Objective, analysis: Analysis) -> Verdict:

@@ -13,7 +13,7 @@ from typing import Any
 from guidedmix_core import Tree, build, dump
 from orchestrator.ablation import AblationStudy
 from orchestrator.blocks import paths
-from orchestrator.budgets import budgets
+from orchestrator.budgets import TunedRuns, budgets
 from orchestrator.comparison import Cell, Comparison, compare
 from orchestrator.folder import StudyFolder
 from orchestrator.results import TrialRecord, load_trials, objectives_of, ranked
@@ -119,7 +119,8 @@ def begin_confirmation(study: SearchStudy, base: Tree, folder: StudyFolder) -> A
         return None
     request, records = folder.request(), load_trials(folder)
     winners = {f"trial {trial.number}": trial for trial in _best(request, records)}
-    searched = {label: own for label, own in budgets(folder, request, records).references.items() if own is not None}
+    spent = budgets(TunedRuns(folder), request, records).references
+    searched = {label: own for label, own in spent.items() if own is not None}
     tuned = {label: own.best.params for label, own in searched.items() if own.best is not None}
     references = {label: tuned.get(label, study.references[label]) for label in confirm.against}
     refusal = None if winners else "no trial is complete: there is nothing to confirm"
@@ -164,6 +165,8 @@ def confirmation(request: Mapping[str, Any], records: Iterable[TrialRecord]) -> 
     cells = {cell.name: cell for cell in comparison.cells}
     metric, labels = comparison.objective.metric, request["confirm"]["against"]
     coverage, chosen_by = comparison.analysis.interval, request["run"]["evaluate"]["part"]
+    if gone := [name for name, fingerprint in content["winners"].items() if fingerprint not in by_fingerprint]:
+        return f"the run of {', '.join(gone)} is gone: the same command makes it again, and then chooses anew"
     winners = []
     for name, fingerprint in content["winners"].items():
         trial, cell = by_fingerprint[fingerprint], cells[name]

@@ -7,7 +7,7 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.budgets import budgets
+from orchestrator.budgets import TunedRuns, budgets
 from orchestrator.cells_table import WIDTH, cells_table, signed
 from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.console import duration, show
@@ -19,7 +19,7 @@ from orchestrator.results import load_trials, objectives_of
 def print_confirmation(folder: StudyFolder, console: Console) -> None:
     """Nothing where a search has neither references nor fresh runs."""
     request, records = folder.request(), load_trials(folder)
-    spent, found = budgets(folder, request, records), confirmation(request, records)
+    spent, found = budgets(TunedRuns(folder), request, records), confirmation(request, records)
     metric = objectives_of(request)[0].metric
     said = [Text(line) for line in spent.sentences(partial(show, metric), duration)]
     said += [Text(line, style="yellow") for line in spent.warnings]

@@ -34,12 +34,12 @@ from orchestrator.listeners import Listener
 from orchestrator.phases import phases
 from orchestrator.proposals import Job
 from orchestrator.provenance import environment
-from orchestrator.results import Role, TrialRecord, load_trial, load_trials
+from orchestrator.results import OF_DATA, Role, TrialRecord, load_trial, load_trials
 from orchestrator.reuse import find_finished, take_over
-from orchestrator.storage import ask_for, refresh, take_back
+from orchestrator.storage import ask_for, refresh, remove
 from orchestrator.study import Objective, SearchStudy, Study, identity
 from orchestrator.summary import Summary
-from orchestrator.trial import hand_out
+from orchestrator.trial import hand_out, tidy
 
 
 @contextmanager
@@ -87,14 +87,15 @@ class Driver:
         """Make the folder this study's, its journal agree with its results, and what to run next follow from both."""
         request = _request(self.study, self.base, self.folder)
         self.folder.claim(with_last_confirmation(self.folder, request), identity(self.study, self.base))
-        write_json(self.folder.provenance, {**(here := environment()), "price": _price()})
+        write_json(self.folder.provenance, {**(here := environment(code=self.folder.code)), "price": _price()})
         events = self.folder.events()
         for event in unsaid(events, load_trials(self.folder)):
             self.folder.append(event)
+            if event["event"] == "trial_ended":  # who made the run may have died before it tidied up
+                tidy(self.folder.trial(event["fingerprint"]))
         self.folder.append({"event": "study_started", "host": here["host"], "git": here["git"]})
         if retry_failed:
             attempts.retry_failed(self.folder, self.folder.request())
-
         self._asked = {
             (event["role"], event.get("cell"), event["number"]) for event in events if event["event"] == "asked"
         }
@@ -156,7 +157,7 @@ class Driver:
         self._tell("trial_ended", record)
         self._check_canary(job, record)
         if record.failure is not None:
-            check_first(self.folder, self.folder.request(), self.study.failures.stop_after)
+            check_first(self.folder, self._summary.records(), self.study.failures.stop_after)
 
     def leave(self) -> None:
         """Ask every run that is out to save where it is and go. A signal may call it, at any moment."""
@@ -204,7 +205,7 @@ class Driver:
                 self.source.tell(job.number, record)
             self._summary.write()
             return None
-        take_back(job.folder.leave)
+        remove(job.folder.leave)
         self.out[job.fingerprint] = job
         return job
 
@@ -280,7 +281,7 @@ def _open_all_data(study: Study, base: Tree) -> None:
     """Every data set and split the study can meet, once: errors surface now, and trials find warm caches."""
     seen = set()
     for changes in study.variants():
-        of_data = {path: value for path, value in changes.items() if path.startswith(("data", "split", "evaluate"))}
+        of_data = {path: value for path, value in changes.items() if path.startswith(OF_DATA)}
         if (data := json.dumps(of_data, sort_keys=True)) not in seen:
             open_data(build(override(base, changes, "study")))
         seen.add(data)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from orchestrator.cells_table import signed, written_difference
 from orchestrator.comparison import Comparison
-from orchestrator.image_bootstrap import Gap, ImageGaps
+from orchestrator.image_bootstrap import Gap, ImageGaps, with_gaps
 from orchestrator.signs import marked
 
 
@@ -24,15 +24,16 @@ def effects_table(comparison: Comparison) -> Table | None:
     return table
 
 
-def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps]) -> Table | None:
-    """Differences of mIoU with intervals over images, and how many classes' intervals lie above or below 0."""
-    if not gaps:
+def images_table(comparison: Comparison, gaps: Mapping[str, ImageGaps | str]) -> Table | None:
+    """Differences of mIoU with intervals over images, and how many classes' intervals lie above or below 0. None
+    without any."""
+    if not (known := with_gaps(gaps)):
         return None
-    images = next(iter(gaps.values())).images
+    images = next(iter(known.values())).images
     over = f"mIoU, {100 * comparison.analysis.interval:g} % over {images} images"
     table = _table("cell", over, "classes above 0", "below", "open")
     for cell in comparison.cells:
-        if (found := gaps.get(cell.name)) is not None:
+        if (found := known.get(cell.name)) is not None:
             table.add_row(*map(Text, (marked(cell), _written(found.miou), *map(str, found.counts))))
     return table
 

@@ -8,12 +8,13 @@ from guidedmix_core import Result, RunConfig, fingerprint
 from orchestrator import halving
 from orchestrator.chains import stages_of
 from orchestrator.failures import Failure
-from orchestrator.folder import TrialFolder, now, read_lines
+from orchestrator.folder import TrialFolder, now, read_json, read_lines
 from orchestrator.study import Objective
 
 
 def whole_end(config: RunConfig, folder: TrialFolder, end: dict[str, Any], started: str) -> dict[str, Any]:
-    more = {"stages": stages_of(folder), "adjusted": halving.adjustment(config, folder)}
+    made = read_json(folder.environment) if folder.environment.exists() else {}
+    more = {"stages": stages_of(folder), "adjusted": halving.adjustment(config, folder), "data": made.get("data")}
     return {"fingerprint": fingerprint(config), **end, **more, "started": started, "ended": now()}
 
 

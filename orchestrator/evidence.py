@@ -25,6 +25,8 @@ class Arm:
     lost: frozenset[int] = frozenset()
     halvings: Mapping[int, int] = field(default_factory=dict)
     """How often its micro-batches were halved as memory ran out, where BatchNorm saw the smaller ones."""
+    changed: frozenset[int] = frozenset()
+    """Blocks in which the data has changed between its run and the reference's."""
 
     @property
     def ended(self) -> set[int]:
@@ -46,7 +48,7 @@ class Evidence:
     """Of the claim that the true difference is smaller than the margin."""
     p_smaller_adjusted: float | None
     p_sign_flip: float | None
-    """Exact, not adjusted for several comparisons; with repeated looks, times their number."""
+    """Exact, not adjusted for several comparisons; with repeated looks, times all that there may be (Bonferroni)."""
     p_signed_rank: float | None
     """Wilcoxon's, as it is."""
     bootstrap: Bootstrap
@@ -128,9 +130,11 @@ def take_looks(
 
 
 def alike(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
-    """Both without the blocks in which the runs differ by more than was asked for: one saw smaller micro-batches."""
+    """Both without the blocks in which the runs differ by more than was asked for: one saw smaller micro-batches, or
+    other data."""
     either = {*arm.halvings, *other.halvings}
     unlike = {block for block in either if arm.halvings.get(block) != other.halvings.get(block)}
+    unlike |= arm.changed
 
     def left(arm: Arm) -> Arm:
         values = {block: value for block, value in arm.values.items() if block not in unlike}
@@ -163,7 +167,7 @@ def _of_looks(gaps: Mapping[int, float], taken: Looks, cell: str, analysis: Anal
     if look is None:
         versus = replace(pairs, se=None, interval=None)
         return Evidence(versus, "repeated looks", None, None, None, None, flips, ranks, resampled, None)
-    times = look.blocks - taken.first + 1
+    times = taken.max_blocks - taken.first + 1
     return Evidence(
         versus=look.difference,
         basis="repeated looks",

@@ -4,7 +4,8 @@
     oom              memory ran out                            again in smaller micro-batches (`halving`), then failed
     hang             no sign of life (`watchdog`)              failed
     preempted        the machine is taken away                 goes on from its checkpoint, as often as it takes
-    infrastructure   the process died                          goes on, `restarts` times, then failed
+    infrastructure   the process died, or Ray ended it: its    goes on, `restarts` times, then failed
+                     node's memory was full
     data, checkpoint, request, bug                             failed; but checkpoint, of a reference: the study stops
 
 A disk that is full stops the study at once, and fails no run: the same command goes on when there is room.
@@ -34,6 +35,15 @@ OF_THE_MACHINE: frozenset[Reason] = frozenset({"hang", "preempted", "infrastruct
 """Reasons that leave the checkpoint as good as it was."""
 OF_A_LOST_GROUP = ("gloo", "NCCL", "Connection closed by peer", "Default process group has not been initialized")
 """What torch.distributed says, in errors of no class of their own, to the workers that are left when one has died."""
+OF_A_BROKEN_DEVICE = ("uncorrectable ECC error", "unspecified launch failure")
+"""What CUDA says where the device, and not the run, is the likeliest cause."""
+OF_FULL_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate",
+)
+"""What cuBLAS, cuDNN and the allocator of the CPU say, in errors of no class of their own."""
 CURES: dict[str, str] = {
     "diverged": "lower optim.lr, or give optim.warmup_steps or optim.clip_norm",
     "oom": "lower train.batch_size or augment.crop, or raise train.accumulate",
@@ -109,15 +119,19 @@ def kind(failure: Mapping[str, Any]) -> tuple[str, str]:
 
 def _reason(error: BaseException) -> Reason:
     text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch; of Ray, for a node
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return "oom"
-    if isinstance(error, RuntimeError) and ("out of memory" in text or "DefaultCPUAllocator: can't allocate" in text):
-        return "oom"  # cuBLAS, cuDNN and the allocator of the CPU have no class of their own
+    if isinstance(error, RuntimeError) and any(words in text for words in OF_FULL_MEMORY):
+        return "oom"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return "oom"
     if isinstance(error, ConfigError):
         return "request"
     if getattr(error, "preempted", False):  # as Ray marks the loss of a node that was announced
         return "preempted"
     if isinstance(error, (RuntimeError, ValueError)) and any(words in text for words in OF_A_LOST_GROUP):
+        return "infrastructure"
+    if isinstance(error, RuntimeError) and any(words in text for words in OF_A_BROKEN_DEVICE):
         return "infrastructure"
     if isinstance(error, (OSError, torch.distributed.DistError)) or type(error).__module__.startswith("ray."):
         return "infrastructure"

@@ -1,7 +1,7 @@
 """The study folder, the only truth: its paths, records written whole or not at all, an append-only journal.
 
 studies/<name>/
-    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json
+    study.yaml  journal.jsonl  summary.json  report.html  report/  provenance.json  code/<digest>.patch
     mlflow.db  mlflow-artifacts/  optuna.journal  aside/
     trials/<fingerprint>/
         trial.json  config.yaml  environment.json  metrics.jsonl  result.json  counts.npz  panels/  checkpoint/
@@ -34,6 +34,8 @@ from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, s
 
 log = logging.getLogger(__name__)
 
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder in which nobody can write."""
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C it is ten times faster, and the summary reads YAML at every event."""
 
@@ -54,6 +56,8 @@ class StudyFolder:
         self.exports = self.path / "report"
         """For papers and programs: tables, figures, raw numbers."""
         self.provenance = self.path / "provenance.json"
+        self.code = self.path / "code"
+        """Patches: uncommitted changes that a run was made with."""
         self.mlflow_db = self.path / "mlflow.db"
         self.mlflow_artifacts = self.path / "mlflow-artifacts"
         self.optuna_journal = self.path / "optuna.journal"
@@ -117,8 +121,9 @@ class StudyFolder:
             self._lease.check()
         append_line(self.journal, {"time": now(), **event})
 
-    def events(self) -> list[dict[str, Any]]:
-        return read_lines(self.journal)
+    def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Without so many at the beginning."""
+        return read_lines(self.journal, since)
 
 
 class _Inside:
@@ -160,6 +165,11 @@ class TrialFolder:
         """Stages of runs, beside the study: all studies there share them."""
         return self.path.absolute().parent.parent.parent / "stages"
 
+    @property
+    def code(self) -> Path:
+        """The study's."""
+        return self.path.parent.parent / "code"
+
     def running(self) -> AbstractContextManager[None]:
         """Held by the one process that runs the trial. A worker whose driver was killed may need a while to end."""
         return _exclusive(self.path, wait=60)
@@ -172,10 +182,12 @@ def _exclusive(folder: Path, wait: float) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=wait)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise no_place(folder, error) from None
     except Timeout:
         raise ConfigError(f"{folder}: is being run by another process; wait for it, or stop it first") from None
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise no_place(folder, error) from None
     try:
         yield
     finally:
@@ -223,8 +235,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        place = shown(path)
-        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file, or delete it") from None
+        raise ConfigError(f"{shown(path)}: damaged, not readable as JSON: {error}; restore or delete it") from None
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
@@ -246,8 +257,8 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     publish(path)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that grows by `append_line`; none if there is no file.
+def read_lines(path: Path, since: int = 0) -> list[dict[str, Any]]:
+    """The records of a file that grows by `append_line`, without so many at the beginning; none if there is no file.
 
     A torn last line is what a crash leaves: it is left out, and said so. Any other damage is a ConfigError.
     """
@@ -256,7 +267,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     *lines, rest = path.read_bytes().split(b"\n")
     if rest:
         log.warning("%s: the last line is torn by a crash and left out", shown(path))
-    return [_record(path, number, line) for number, line in enumerate(lines, start=1)]
+    return [_record(path, number, line) for number, line in enumerate(lines[since:], start=since + 1)]
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -278,8 +289,7 @@ def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         return json.loads(line)
     except ValueError as error:
-        place = f"{shown(path)}:{number}"
-        raise ConfigError(f"{place}: damaged, not readable as JSON: {error}; restore the file") from None
+        raise ConfigError(f"{shown(path)}:{number}: damaged, not readable as JSON: {error}; restore it") from None
 
 
 def cut_torn_line(handle: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from guidedmix_core import ConfigError, nearest
 from orchestrator.standings import Entry, Standing
@@ -32,23 +34,29 @@ def is_seed(name: str) -> bool:
     return any(last == word or last.endswith(f"_{word}") for word in SEEDS)
 
 
-def entry_of(name: str, runs: Sequence[ForeignRun], metric: str, ignored: Collection[str] = ()) -> Entry:
-    """A row for each setting of the other parameters, the best first. ConfigError if no finished run has the metric.
+def entry_of(
+    name: str,
+    runs: Sequence[ForeignRun],
+    metric: str,
+    mode: Literal["max", "min"] | None,
+    ignored: Collection[str] = (),
+) -> Entry:
+    """A row for each setting of the other parameters, the best first; by name if the mode is not known. ConfigError if
+    no finished run has a finite value of the metric.
 
     `ignored`: parameters that decide nothing, such as the folder of the output.
     """
-    finished = [run for run in runs if run.status == "FINISHED" and metric in run.metrics]
+    finished = [run for run in runs if run.status == "FINISHED" and _is_finite(run.metrics.get(metric))]
     if not finished:
-        known = {key for run in runs for key in run.metrics}
-        cure = nearest(metric, known) if known else f"its {len(runs)} runs have no metric at all"
-        raise ConfigError(f"mlflow:{name}: no finished run has the metric {metric!r}; {cure}")
+        raise ConfigError(f"mlflow:{name}: no finished run has a finite {metric!r}; {_cure(runs, metric)}")
     groups: dict[tuple[tuple[str, str], ...], list[ForeignRun]] = defaultdict(list)
     for run in finished:
         groups[tuple(sorted(pair for pair in run.params.items() if _decides(pair[0], ignored)))].append(run)
     varied = _varied([dict(key) for key in groups])
     scale = 100.0 if is_share(metric) and any(run.metrics[metric] > 1 for run in finished) else 1.0
     rows = [_row(dict(key), found, varied, metric, scale) for key, found in groups.items()]
-    rows.sort(key=lambda row: -row.value.mean if row.value else 0.0)
+    sign = {"max": -1, "min": 1, None: 0}[mode]
+    rows.sort(key=lambda row: (sign * row.value.mean if row.value else 0.0, row.name))
     return Entry(name, None, tuple(rows), tuple(_notes(name, runs, finished, groups.values(), metric, scale, varied)))
 
 
@@ -72,7 +80,7 @@ def _notes(
     """What the runs don't carry, and what was made of them."""
     said = [f"{name}: data, split, classes and evaluation are not known to MLflow, so nothing of them is verified"]
     if left := len(runs) - len(finished):
-        said.append(f"{name}: {left} of {len(runs)} runs are left out: not finished, or without {metric}")
+        said.append(f"{name}: {left} of {len(runs)} runs are left out: not finished, or without a finite {metric}")
     if scale != 1:
         said.append(f"{name}: {metric} has values above 1, so all are read as percent")
     seeds = [[_seed(run) for run in found] for found in groups]
@@ -86,6 +94,18 @@ def _notes(
             f"{name}: no two runs have equal parameters; if one of these decides nothing, --ignore it: {listed}"
         )
     return said
+
+
+def _is_finite(value: float | None) -> bool:
+    """MLflow's databases keep an infinite value as the largest number."""
+    return value is not None and abs(value) < sys.float_info.max
+
+
+def _cure(runs: Sequence[ForeignRun], metric: str) -> str:
+    known = {key for run in runs for key in run.metrics}
+    if metric in known:
+        return "its runs that have it did not finish, or diverged"
+    return nearest(metric, known) if known else f"its {len(runs)} runs have no metric at all"
 
 
 def _decides(name: str, ignored: Collection[str]) -> bool:

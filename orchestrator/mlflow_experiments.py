@@ -6,12 +6,14 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, nearest
 from orchestrator.foreign import ForeignRun
-from orchestrator.mlflow_mirror import first_line
-from orchestrator.mlflow_store import connect, shown
+from orchestrator.mlflow_run import ASIDE
+from orchestrator.mlflow_store import connect, first_line, shown
 
 
 def read_experiment(uri: str, name: str) -> list[ForeignRun]:
-    """All runs but those that stand for a whole study. ConfigError if there is no such store or experiment."""
+    """All runs but those that stand for a whole study, or for an attempt that was put aside.
+
+    ConfigError if there is no such store or experiment."""
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise ConfigError(f"{uri}: no such database; give MLFLOW_TRACKING_URI or --mlflow another address")
     try:
@@ -28,7 +30,7 @@ def read_experiment(uri: str, name: str) -> list[ForeignRun]:
         found += [
             ForeignRun(run.info.run_id, run.info.status, run.data.params, run.data.metrics)
             for run in page
-            if run.data.tags.get("guidedmix.role") != "study"
+            if run.data.tags.get("guidedmix.role") not in ("study", ASIDE)
         ]
         if not (token := page.token):
             return found

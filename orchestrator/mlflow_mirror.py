@@ -10,38 +10,24 @@ import math
 import tempfile
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from guidedmix_core import ConfigError
-from orchestrator import mlflow_run
+from orchestrator import attempts, mlflow_run
 from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
-from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, shown, wants_login
+from orchestrator.mlflow_outbox import Cursor, is_behind, note, noted
+from orchestrator.mlflow_store import METRICS_PER_BATCH, MlflowStore, StoredRun, first_line, shown, wants_login
 from orchestrator.results import ENDED, TrialRecord, best, load_trial, objectives_of
 from orchestrator.storage import home
 
 STATUS = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-LOGIN = (
-    "the server lets nobody in without a login, or not with this one; give MLFLOW_TRACKING_USERNAME and "
-    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
-)
 STUDY_FILES = ("study.yaml", "summary.json", "report.html")
 BETWEEN_FILES = 30.0
 """Seconds for which they may be old while the study runs: of thousands of runs, the summary has megabytes."""
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """What MLflow has accepted of a trial: the content of its `mlflow.json`."""
-
-    run_id: str
-    cursor: int | None = None
-    """The last step whose metrics it has; 0: the parameters only; None: nothing."""
-    state: str | None = None
-    """As in the record; `interrupted`: nobody works on it."""
 
 
 class Mirror:
@@ -94,13 +80,8 @@ class Mirror:
 
     def count_pending(self) -> int:
         """How many trials MLflow lacks, or shows behind their record."""
-        return sum(map(self._is_behind, self.folder.trials(without=self.ended)))
-
-    def _is_behind(self, trial: TrialFolder) -> bool:
-        record, cursor = load_trial(trial), self.cursors.get(trial.fingerprint)
-        if cursor is None or cursor.cursor is None:
-            return trial.config.exists()
-        return record.state in ENDED or record.step > cursor.cursor
+        trials = self.folder.trials(without=self.ended)
+        return sum(is_behind(trial, self.cursors.get(trial.fingerprint)) for trial in trials)
 
     def _read(self) -> tuple[str, dict[str, str]]:
         """The study's key in the store, and digests of the files it has. A new key for another store."""
@@ -132,20 +113,29 @@ class Mirror:
             self.progress = self.store.last_step(parent)
         self._write()
         for run in runs:
-            if run.tags["guidedmix.role"] != "study":
+            if run.tags["guidedmix.role"] not in ("study", mlflow_run.ASIDE):
                 self._take_up(run)
 
     def _take_up(self, run: StoredRun) -> None:
         """Match a run with its trial. Close it if there is no such trial, or if another run is the trial's."""
-        trial = self.folder.trial(run.tags["guidedmix.fingerprint"])
-        noted = Cursor(**read_json(trial.mlflow)) if trial.mlflow.exists() else None
-        if not trial.trial.exists() or trial.fingerprint in self.cursors:
-            if run.status == "RUNNING":
+        trial, is_open = self.folder.trial(run.tags["guidedmix.fingerprint"]), run.status == "RUNNING"
+        if trial.trial.exists() and run.attempt != attempts.present(trial):
+            self._put_aside(run.id, is_open=is_open)
+        elif not trial.trial.exists() or trial.fingerprint in self.cursors:
+            if is_open:
                 self.store.close(run.id, "KILLED")
-        elif noted is not None and noted.run_id == run.id:
-            self.cursors[trial.fingerprint] = self._resumed(run, noted)
+        elif (known := noted(trial)) is not None and known.run_id == run.id:
+            self.cursors[trial.fingerprint] = self._resumed(run, known)
         else:  # made, but not noted before a crash
-            self.cursors[trial.fingerprint] = self._resumed(run, Cursor(run.id))
+            self.cursors[trial.fingerprint] = self._resumed(run, Cursor(run.id, attempt=run.attempt))
+
+    def _put_aside(self, run: str, *, is_open: bool) -> None:
+        """Of an attempt after which the trial began anew: it has failed, unless MLflow has heard how it ended."""
+        tags = {"guidedmix.role": mlflow_run.ASIDE}
+        if is_open:
+            self.store.close(run, "FAILED")
+            tags["guidedmix.state"] = "failed"
+        self.store.log(run, tags=tags)
 
     def _resumed(self, run: StoredRun, noted: Cursor) -> Cursor:
         """MLflow may have accepted more than was noted before a crash."""
@@ -157,8 +147,7 @@ class Mirror:
     def _sync_trial(self, trial: TrialFolder, is_running: bool) -> None:
         record = load_trial(trial)
         state = record.state if record.state in ENDED else "running" if is_running else "interrupted"
-        cursor = self.cursors.get(trial.fingerprint)
-        if cursor is None:
+        if (cursor := self._present(trial)) is None:
             if state == "interrupted" and not trial.config.exists():
                 return  # handed out, and never begun
             cursor = self._create(trial, record)
@@ -167,18 +156,29 @@ class Mirror:
         if state in ENDED:
             self.ended[trial.fingerprint] = record
 
+    def _present(self, trial: TrialFolder) -> Cursor | None:
+        """Of the attempt that the trial is now. The run of an earlier one is put aside."""
+        cursor = self.cursors.get(trial.fingerprint)
+        if cursor is None or cursor.attempt == attempts.present(trial):
+            return cursor
+        self._put_aside(cursor.run_id, is_open=cursor.state in (None, "running"))
+        del self.cursors[trial.fingerprint]
+        return None
+
     def _create(self, trial: TrialFolder, record: TrialRecord) -> Cursor:
-        """An attempt that seemed to fail may have made the run."""
-        if trial.fingerprint in self._tried and (found := self.store.find(self.key, trial.fingerprint)):
-            return self._accepted(trial, self._resumed(found, Cursor(found.id)))
+        """One that seemed to fail may have made the run."""
+        attempt = attempts.present(trial)
+        if trial.fingerprint in self._tried and (found := self.store.find(self.key, trial.fingerprint, attempt)):
+            return self._accepted(trial, self._resumed(found, Cursor(found.id, attempt=attempt)))
         self._tried.add(trial.fingerprint)
-        tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, **mlflow_run.tags(record, {}, self.levels)}
+        tags = {"guidedmix.study": self.key, "mlflow.parentRunId": self.run, "guidedmix.attempt": str(attempt)}
+        tags |= mlflow_run.tags(record, {}, self.levels)
         run = self.store.create(mlflow_run.run_name(record), tags, record.started)
-        return self._accepted(trial, Cursor(run))
+        return self._accepted(trial, Cursor(run, attempt=attempt))
 
     def _accepted(self, trial: TrialFolder, cursor: Cursor) -> Cursor:
         self.cursors[trial.fingerprint] = cursor
-        write_json(trial.mlflow, asdict(cursor))
+        note(trial, cursor)
         return cursor
 
     def _update(self, cursor: Cursor, trial: TrialFolder, record: TrialRecord, state: str) -> None:
@@ -219,6 +219,8 @@ class Mirror:
             self.store.log_files(cursor.run_id, Path(folder))
         if data := mlflow_run.data_digest(trial):
             self.store.log_data(cursor.run_id, *data)
+        if not record.failure:  # what went on after a failure has failed no more
+            self.store.untag(cursor.run_id, *mlflow_run.FAILURE)
         last = {"step": record.step, "time": record.ended, "objective": record.objective}
         self.store.log(cursor.run_id, [] if record.objective is None else [last], tags=mlflow_run.end_tags(record))
 
@@ -273,21 +275,10 @@ class Mirror:
             (record for record in self.ended.values() if record.role == "trial"), key=lambda record: record.ended or ""
         )
         rows, tags = [], {}
-        for count in range(self.progress + 1, len(ended) + 1):
-            if winner := best(ended[:count], goal):
-                rows.append({"step": count, "time": ended[count - 1].ended, f"best/{goal.metric}": winner.objective})
+        winner = best(ended[: self.progress], goal)
+        for count, record in enumerate(ended[self.progress :], start=self.progress + 1):
+            if winner := best([record] if winner is None else [winner, record], goal):
+                rows.append({"step": count, "time": record.ended, f"best/{goal.metric}": winner.objective})
                 tags = {"guidedmix.best": mlflow_run.run_name(winner)}
         self.store.log(self.run, rows, tags=tags)
         self.progress, self._ranked = len(ended), len(self.ended)
-
-
-def first_line(error: BaseException) -> str:
-    """What to tell the user: the system's word if it is at the root. A message may quote the address's password."""
-    if wants_login(error):
-        return LOGIN
-    root = error
-    while inner := root.__cause__ or root.__context__:
-        root = inner
-    if isinstance(root, OSError) and root.strerror:
-        return root.strerror
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0])

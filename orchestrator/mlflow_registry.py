@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidedmix_core import ConfigError
+from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.folder import StudyFolder, read_json
-from orchestrator.mlflow_mirror import first_line
 from orchestrator.mlflow_run import data_digest, metric_name, run_name
-from orchestrator.mlflow_store import connect, located
+from orchestrator.mlflow_store import connect, first_line, located
 from orchestrator.results import TrialRecord, best, load_trials, objectives_of
 from orchestrator.storage import refresh, shown
+from orchestrator.units import show
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +33,8 @@ def winner_of(folder: StudyFolder) -> TrialRecord:
 
 
 def register(folder: StudyFolder, name: str) -> str:
-    """The version of the winner's best checkpoint. One that is registered already keeps its version.
+    """The version of the winner's best checkpoint. One that is registered already keeps its version, which is told what
+    has become known since, such as fresh runs.
 
     ConfigError if the study or its winner is not in MLflow, or the checkpoint is gone.
     """
@@ -68,6 +70,9 @@ def _version(
         client.create_registered_model(name)
     for found in client.search_model_versions(f"name = '{name}'"):
         if found.tags.get("guidedmix.fingerprint") == tags["guidedmix.fingerprint"]:
+            client.update_model_version(name, found.version, said)
+            for key, value in tags.items():
+                client.set_model_version_tag(name, found.version, key, value)
             return str(found.version)
     client.log_artifact(run, str(checkpoint), "checkpoint")
     return str(client.create_model_version(name, source, run, tags=tags, description=said).version)
@@ -86,4 +91,22 @@ def _facts(folder: StudyFolder, record: TrialRecord) -> tuple[str, dict[str, str
     tags |= {metric_name(each): f"{value:.6g}" for each, value in told.items()}
     if data := data_digest(folder.trial(record.fingerprint)):
         tags |= {"data.name": data[0], "data.fingerprint": data[2]}
-    return said, tags
+    fresh, of_fresh = _of_fresh_runs(folder, record)
+    return said + fresh, tags | of_fresh
+
+
+def _of_fresh_runs(folder: StudyFolder, record: TrialRecord) -> tuple[str, dict[str, str]]:
+    """What the same configuration came to in the blocks that its search has not seen; empty without such runs."""
+    found = confirmation(folder.request(), load_trials(folder))
+    if not isinstance(found, Confirmation):
+        return "", {}
+    cells = {winner.trial.fingerprint: winner.cell for winner in found.winners}
+    cell, metric = cells.get(record.fingerprint), found.comparison.objective.metric
+    if cell is None or cell.value is None:
+        return "", {}
+    n, mean = cell.value.n, cell.value.mean
+    said = (
+        f" Run again in fresh blocks, {n} of them complete, the configuration has a mean {metric} of "
+        f"{show(metric, mean)} on the {found.part} part: quote that."
+    )
+    return said, {"fresh.n": str(n), "fresh.part": found.part, f"fresh.{metric_name(metric)}": f"{mean:.6g}"}

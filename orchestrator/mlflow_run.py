@@ -24,6 +24,10 @@ PARAMETER_LENGTH = 6000
 SOURCE = {"mlflow.source.name": "guidedmix", "mlflow.source.type": "LOCAL"}
 """What started a run, for the column Source."""
 
+ASIDE = "attempt"
+"""The role of a run that shows a trial as it was before it began anew."""
+FAILURE = ("guidedmix.failure", "guidedmix.failure.message")
+
 _CLASS_IOU = "val/iou/"
 _GAP = 8
 """Pixels between the pictures of a panel."""
@@ -103,8 +107,7 @@ def end_tags(record: TrialRecord) -> dict[str, str]:
     """How the trial ended, and where MLflow finds its table."""
     found = table_tag(TABLE)
     if record.failure:
-        found["guidedmix.failure"] = record.failure["reason"]
-        found["guidedmix.failure.message"] = record.failure["message"][:1000]
+        found |= dict(zip(FAILURE, (record.failure["reason"], record.failure["message"][:1000]), strict=True))
     return found
 
 
@@ -130,7 +133,7 @@ def table_view(request: Mapping[str, Any]) -> dict[str, Any]:
     factors = dict.fromkeys(factor for levels in (request.get("levels") or {}).values() for factor in levels)
     varied += [f"tags.`factor.{metric_name(factor)}`" for factor in factors]
     return {
-        "searchFilter": "tags.`guidedmix.role` != 'study'",
+        "searchFilter": f"tags.`guidedmix.role` != 'study' AND tags.`guidedmix.role` != '{ASIDE}'",
         "orderByKey": metrics_shown[0],
         "orderByAsc": goals[0]["mode"] == "min",
         "selectedColumns": ["attributes.`Duration`", *metrics_shown, "tags.`guidedmix.state`", *varied],

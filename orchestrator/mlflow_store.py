@@ -31,6 +31,10 @@ LABELS_PER_BATCH = 100
 VIEW = "guidedmix"
 """The key of the study's view of the runs' table."""
 
+LOGIN = (
+    "the server lets nobody in without a login, or not with this one; give MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, in the environment"
+)
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -49,6 +53,11 @@ class StoredRun:
     metrics: Collection[str]
     """Names."""
 
+    @property
+    def attempt(self) -> int:
+        """Of the trial, at which the run shows it."""
+        return int(self.tags.get("guidedmix.attempt", 1))
+
 
 def shown(uri: str) -> str:
     """Without user and password."""
@@ -65,6 +74,18 @@ def wants_login(error: BaseException) -> bool:
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403)
+
+
+def first_line(error: BaseException) -> str:
+    """What to tell the user: the system's word if it is at the root. A message may quote the address's password."""
+    if wants_login(error):
+        return LOGIN
+    root = error
+    while inner := root.__cause__ or root.__context__:
+        root = inner
+    if isinstance(root, OSError) and root.strerror:
+        return root.strerror
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def located(uri: str, folder: StudyFolder) -> str:
@@ -97,9 +118,10 @@ class MlflowStore:
             if not (token := page.token):
                 return found
 
-    def find(self, study: str, fingerprint: str) -> StoredRun | None:
+    def find(self, study: str, fingerprint: str, attempt: int) -> StoredRun | None:
         """The run of a trial."""
-        query = f"tags.`guidedmix.study` = '{study}' AND tags.`guidedmix.fingerprint` = '{fingerprint}'"
+        tags = {"study": study, "fingerprint": fingerprint, "attempt": attempt}
+        query = " AND ".join(f"tags.`guidedmix.{name}` = '{value}'" for name, value in tags.items())
         return next(map(_stored, self.client.search_runs([self.experiment], query, max_results=1)), None)
 
     def create(self, name: str, tags: Mapping[str, str], started: str | None = None) -> str:
@@ -141,6 +163,11 @@ class MlflowStore:
             self.client.log_batch(run, **batch)
             numbers = numbers[METRICS_PER_BATCH:]
             params, labels = params[LABELS_PER_BATCH:], labels[LABELS_PER_BATCH:]
+
+    def untag(self, run: str, *names: str) -> None:
+        """Take back what a run may have been tagged with."""
+        for name in self.client.get_run(run).data.tags.keys() & set(names):
+            self.client.delete_tag(run, name)
 
     def log_data(self, run: str, name: str, source: str, digest: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -10,8 +10,10 @@ from typing import Any
 
 from scipy.stats import chi2
 
+from orchestrator.analysis import Analysis
 from orchestrator.folder import StudyFolder, read_json
 from orchestrator.power import detectable
+from orchestrator.sequential import level_of_a_look
 from orchestrator.stats import paired
 from orchestrator.study import Objective
 
@@ -30,19 +32,33 @@ class Noise:
 
 @dataclass(frozen=True)
 class Effect:
-    """The smallest difference to the reference that a paired t test finds in 4 of 5 such studies, at 5 %."""
+    """The smallest difference to the reference that a paired t test finds in 4 of 5 such studies, at the level of the
+    analysis."""
 
     noise: Noise
+    comparisons: int
+    """Of the study, the ceiling's left out."""
     alone: float
     """Of one comparison."""
-    corrected: float
-    """If 5 % is shared out among all comparisons of the study (Bonferroni): the worst case of a correction."""
+    corrected: float | None
+    """If the level is shared out among all comparisons (Bonferroni): the worst case of a correction. None without one,
+    and of a single comparison."""
 
 
-def effect_of(noise: Noise, blocks: int, comparisons: int) -> Effect | None:
-    """None with one block, which shows nothing."""
-    alone, corrected = detectable(blocks, noise.sd), detectable(blocks, noise.sd, 0.05 / max(1, comparisons))
-    return None if alone is None or corrected is None else Effect(noise, alone, corrected)
+def effect_of(noise: Noise, analysis: Analysis, comparisons: int, blocks: int, first: int | None) -> Effect | None:
+    """None with one block, which shows nothing. `first`: the first look of a study that adds blocks up to `blocks`.
+
+    With repeated looks it is what the last one finds at its own level. That the others find more is left out: 0.82 to
+    0.84 of 40,000 simulated studies instead of 0.8 (looks after 2 to 6, 3 to 10 and 5 to 8 blocks).
+    """
+
+    def smallest(alpha: float) -> float | None:
+        return detectable(blocks, noise.sd, alpha if first is None else level_of_a_look(first, blocks, alpha))
+
+    if (alone := smallest(analysis.alpha)) is None:
+        return None
+    is_corrected = analysis.correction != "none" and comparisons > 1
+    return Effect(noise, comparisons, alone, smallest(analysis.alpha / comparisons) if is_corrected else None)
 
 
 def past_noise(folders: Iterable[StudyFolder], objective: Objective, data: Any) -> Noise | None:

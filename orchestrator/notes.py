@@ -6,6 +6,7 @@ import math
 from itertools import count
 
 from orchestrator.comparison import Comparison
+from orchestrator.judging import otherwise_judged
 from orchestrator.power import blocks_needed, detectable
 from orchestrator.significance import least_sign_flip
 from orchestrator.units import is_share, scale_of, show
@@ -15,6 +16,7 @@ def notes(comparison: Comparison) -> list[str]:
     """How the cells were judged, and what so few blocks can't show."""
     family = comparison.family
     said = [_rule(comparison), _stars(comparison), _reach(comparison)] if family else []
+    said += otherwise_judged({cell.name: cell.changes for cell in comparison.cells}, comparison.reference.name)
     modeled = [cell.name for cell in comparison.cells if cell.evidence and cell.evidence.basis == "mixed model"]
     if modeled:
         said.append(
@@ -22,7 +24,22 @@ def notes(comparison: Comparison) -> list[str]:
             "model over all complete runs of the two, not of pairs alone. It takes them to be missing by chance, "
             "which is kind to a cell whose runs diverged."
         )
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in (*said, _changed(comparison)) if sentence]
+
+
+def _changed(comparison: Comparison) -> str:
+    """Blocks of which the runs can't be paired."""
+    reference, counts = comparison.reference, []
+    for cell in comparison.cells:
+        pairs = ((run, reference.complete.get(block)) for block, run in cell.complete.items())
+        if blocks := sum(other is not None and run.has_other_data(other) for run, other in pairs):
+            counts.append(f"{cell.name} ({blocks})")
+    if not counts:
+        return ""
+    return (
+        f"The data has changed between runs of {reference.name} and of {', '.join(counts)}, in so many blocks: these "
+        "are in no difference."
+    )
 
 
 def _rule(comparison: Comparison) -> str:
@@ -51,7 +68,8 @@ def _stars(comparison: Comparison) -> str:
     alpha, looks = comparison.analysis.alpha, comparison.looks
 
     def least(n: int) -> float:
-        return least_sign_flip(n) * (1 if looks is None else max(1, n - looks.first + 1))
+        times = 1 if looks is None else max(looks.max_blocks, n) - looks.first + 1
+        return min(1.0, times * least_sign_flip(n))
 
     needed = next(n for n in count(1) if least(n) <= alpha)
     n = max(cell.versus.n for cell in comparison.family if cell.versus is not None)

@@ -1,4 +1,4 @@
-"""A local folder and the folder of an object store that it copies: what is put, what is fetched, what is deleted.
+"""A local folder and the folder of an object store that it copies: what is put, what is fetched, what is removed.
 
 Objects are put whole and never renamed. A file has one writer at a time: a process takes no news of what it has
 published itself.
@@ -49,19 +49,28 @@ class Copy:
         """MLflow's thread publishes, too; a signal may, inside of either call."""
 
     def publish(self, path: Path) -> None:
-        """What lies at the path is in the store when this returns; what is gone there is gone in the store."""
-        key = self.key(path)
+        """What lies at the path is in the store when this returns. What is gone here stays there: a machine may have
+        cleaned up what it takes for old."""
         with self._turn:
-            found = {self.key(file): file for file in _own_files(path)}
-            for name, file in found.items():
+            for file in _own_files(path):
+                name = self.key(file)
                 if self.equal.get(name) != (stamp := _stamp(file)):
                     self._put(name, file)
                     self.equal[name] = stamp
                     self.versions.pop(name, None)
+
+    def remove(self, path: Path) -> None:
+        """What the store has at the path is gone there, whether or not it was fetched."""
+        key = self.key(path)
+
+        def clear() -> None:
+            if found := self.files.find(self.object(key)):
+                self.files.rm(found)
+
+        with self._turn:
+            self.ask(clear)
             for name in self._known(key):
-                if name not in found:
-                    self.ask(lambda name=name: self.files.rm(self.object(name), recursive=_grows(name)))
-                    self._forget(name)
+                self._forget(name)
 
     def refresh(self, path: Path, without: Collection[str] = ()) -> None:
         """What others have published at the path lies here; folders of these names are left out."""

@@ -49,6 +49,9 @@ class Plan:
     kind: str
     cells: tuple[CellPlan, ...]
     blocks: int | None
+    """Of a study that adds blocks, all that there may be."""
+    first_look: int | None
+    """Of such a study: how many are listed."""
     stages: tuple[StageGroup, ...]
     steps_left: int
     steps_saved: int
@@ -65,6 +68,8 @@ class Plan:
     """Of tensors on a GPU, in the largest run; None if that was not probed."""
     fit_a_gpu: int | None
     """Runs that this lets share a GPU."""
+    metric: str
+    """The objective's, in whose unit the effect is."""
     effect: Effect | None
     has_headroom: bool | None
     cluster: Cluster
@@ -75,6 +80,13 @@ class Plan:
         for cell in self.cells:
             counts.update(cell.states)
         return counts
+
+    @property
+    def bound(self) -> str:
+        """When as much is done as what is left; empty if it is exactly that."""
+        if self.kind == "tune":
+            return "if no run is stopped early"
+        return "" if self.first_look in (None, self.blocks) else "if no cell is decided before the last block"
 
     @property
     def hours(self) -> float | None:
@@ -123,6 +135,7 @@ def plan_study(
         kind=study.kind,
         cells=cells,
         blocks=len(study.block_values) if isinstance(study, AblationStudy) else None,
+        first_look=_first_look(study) if isinstance(study, AblationStudy) else None,
         stages=work.groups(),
         steps_left=sum(cell.steps_left for cell in cells) + work.stage_steps,
         steps_saved=work.steps_alone - work.stage_steps,
@@ -133,6 +146,7 @@ def plan_study(
         at_once=_at_once(needed, machine, cluster, study.scaling.concurrent),
         peak_bytes=work.peak_bytes,
         fit_a_gpu=fit,
+        metric=study.objectives[0].metric,
         effect=_effect(study, base, [*own, *beside], sd) if isinstance(study, AblationStudy) else None,
         has_headroom=_headroom(own),
         cluster=cluster,
@@ -154,8 +168,9 @@ def over_budget(plan: Plan, budget: Budget) -> list[str]:
         if spent is None:
             problems.append(f"budget.{name}={limit:g}: {_unknown(plan)}")
         elif spent > limit:
+            most = "at most " if plan.bound else ""
             problems.append(
-                f"budget.{name}={limit:g}: {left} runs are left and take {spent:.4g} {unit}; "
+                f"budget.{name}={limit:g}: {left} runs are left and take {most}{spent:.4g} {unit}; "
                 f"raise budget.{name}, or ask for fewer cells, blocks, trials or steps"
             )
     return problems
@@ -175,8 +190,19 @@ def _effect(study: AblationStudy, base: Tree, folders: list[StudyFolder], sd: fl
     noise = Noise(sd, "given") if sd is not None else past_noise(folders, goal, build(base).data.name)
     if noise is None and goal.metric == "val/miou":
         noise = Noise(ASSUMED, "assumed: nothing is measured yet")
-    comparisons = len(study.cells) - 1 - (study.ceiling is not None)
-    return None if noise is None else effect_of(noise, len(study.block_values), comparisons)
+    if noise is None:
+        return None
+    return effect_of(noise, study.analysis, _comparisons(study, base), len(study.block_values), _first_look(study))
+
+
+def _comparisons(study: AblationStudy, base: Tree) -> int:
+    """That the tables will correct for: of all cells but the ceiling that have other runs than the reference."""
+    runs: dict[str, list[str]] = study.plan(base)["runs"]
+    return sum(cell != study.ceiling and own != runs[study.reference] for cell, own in runs.items())
+
+
+def _first_look(study: AblationStudy) -> int | None:
+    return None if study.sequential is None else len(study.listed_blocks)
 
 
 def _at_once(needed: Needed, machine: Machine, cluster: Cluster, concurrent: int | None) -> int:

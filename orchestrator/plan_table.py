@@ -16,6 +16,7 @@ from orchestrator.console import duration
 from orchestrator.plan import Plan
 from orchestrator.planned_runs import LEFT
 from orchestrator.stage_groups import StageGroup
+from orchestrator.units import is_share, scale_of
 
 DONE = {"complete": "complete", "stopped": "stopped early", "failed": "failed", "elsewhere": "of other studies"}
 """States that have a column where a run is in them."""
@@ -27,7 +28,7 @@ SOURCES = {"run": "complete runs", "probe": "probe", None: "not measured"}
 
 
 def title(plan: Plan) -> str:
-    size = "a search" if plan.blocks is None else f"{len(plan.cells)} cells over {plan.blocks} blocks"
+    size = "a search" if plan.blocks is None else f"{len(plan.cells)} cells over {_blocks(plan)}"
     return f"{plan.study}: {size}"
 
 
@@ -64,7 +65,8 @@ def stages_tree(plan: Plan) -> Tree | None:
 def facts(plan: Plan) -> dict[str, str]:
     """What there is to say of the whole, a line each."""
     left = sum(plan.states[state] for state in LEFT)
-    said = {"left": f"{left:,} runs, {plan.steps_left:,} steps"}
+    most = " at most" if plan.bound else ""
+    said = {"left": f"{left:,} runs, {plan.steps_left:,} steps{most}"}
     if plan.steps_saved:
         saved = f"{plan.steps_saved:,} steps" + ("" if plan.seconds_saved is None else f", {_time(plan.seconds_saved)}")
         said["shared"] = f"stages that are trained once save {saved}"
@@ -75,7 +77,7 @@ def facts(plan: Plan) -> dict[str, str]:
         each = "their price is not known" if rate is None else f"{rate:.2f} {plan.cluster.currency} an hour each"
         said["cluster"] = f"{plan.cluster.num_gpus} GPUs at most, {plan.at_once} runs at once; {each}"
     if plan.price is not None:
-        said["price"] = f"{plan.price:,.2f} {plan.cluster.currency}"
+        said["price"] = f"{plan.price:,.2f} {plan.cluster.currency}{most}"
     if plan.peak_bytes is not None:
         fit = "" if plan.fit_a_gpu is None else f"; {plan.fit_a_gpu} of them fit on a GPU"
         said["memory"] = f"{plan.peak_bytes / 1e9:.1f} GB of tensors in the largest run{fit}"
@@ -92,7 +94,7 @@ def warnings(plan: Plan) -> list[str]:
     if plan.has_headroom is False:
         found.append(
             f"The ceiling is less than {100 * ENOUGH_HEADROOM:.0f} points of mIoU above the reference: labels are "
-            "hardly what limits this schedule. Fewer of them, longer training or other data would leave more to gain."
+            "hardly what limits it. Fewer of them, longer training or other data would leave more to gain."
         )
     if not plan.at_once:
         found.append(
@@ -131,7 +133,7 @@ def _cost(plan: Plan) -> str:
     if plan.hours is None:
         kinds = ", ".join(dict.fromkeys(run.method.name for run in plan.unmeasured.values()))
         return f"not known: no run like these was measured on this device ({kinds}); --probe measures a few steps"
-    bound = " at most, if no run is stopped early" if plan.kind == "tune" else ""
+    bound = f" at most, {plan.bound}" if plan.bound else ""
     said = f"{_hours(plan.hours)} {unit}{bound}"
     if plan.wall_seconds is not None:
         said += f"; about {duration(plan.wall_seconds)} with {plan.at_once} at once"
@@ -143,16 +145,20 @@ def _shows(plan: Plan) -> str:
         return "no difference: one block has no spread; two are needed, three or more are better"
     if plan.effect is None:
         return "not known: no spread is measured of this objective; --sd gives one"
-    effect = plan.effect
-    corrected = f"; {_points(effect.corrected)} after correcting for all comparisons" if plan.blocks else ""
-    return (
-        f"differences of {_points(effect.alone)} or more with {plan.blocks} blocks, in 4 of 5 such studies{corrected} "
-        f"(sd {_points(effect.noise.sd)}, {effect.noise.source})"
-    )
+    effect, looks = plan.effect, "" if plan.first_look is None else " and a look after each"
+    said = f"differences of {_size(plan, effect.alone)} or more with {_blocks(plan)}{looks}, in 4 of 5 such studies"
+    if effect.corrected is not None:
+        said += f"; at worst {_size(plan, effect.corrected)} after correcting for {effect.comparisons} comparisons"
+    return f"{said} (sd {_size(plan, effect.noise.sd)}, {effect.noise.source})"
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:.2f} points"
+def _blocks(plan: Plan) -> str:
+    return f"{plan.blocks} blocks" if plan.first_look is None else f"{plan.first_look} to {plan.blocks} blocks"
+
+
+def _size(plan: Plan, difference: float) -> str:
+    value = scale_of(plan.metric) * difference
+    return f"{value:.2f} points" if is_share(plan.metric) else f"{value:.4g}"
 
 
 def _hours(hours: float) -> str:

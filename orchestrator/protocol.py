@@ -12,19 +12,9 @@ import yaml
 
 from orchestrator.folder import TrialFolder, read_json
 from orchestrator.image_counts import read_counts
+from orchestrator.judging import is_part
 from orchestrator.results import CLASS, TrialRecord
 
-SECTIONS = ("data", "split", "augment.crop", "evaluate")
-NOT_OF_IT = (
-    "data.root",  # where the files lie; what is in them is compared
-    "data.unreadable_tolerance",
-    "split.seed",  # varies from run to run
-    "split.zip_streams",
-    "evaluate.every",
-    "evaluate.batch_size",
-    "evaluate.telemetry_images",
-    "evaluate.panels",
-)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -66,13 +56,6 @@ def settings_of(folder: TrialFolder) -> dict[str, Any]:
         for key, value in config.get(section, {}).items()
     }
     return {path: value for path, value in found.items() if is_part(path)}
-
-
-def is_part(path: str) -> bool:
-    """Whether a change of this path changes what the numbers mean, and not only how good they are."""
-    if path in NOT_OF_IT:
-        return False
-    return any(path == section or path.startswith(f"{section}.") for section in SECTIONS)
 
 
 def unlike(first: Protocol, other: Protocol) -> list[str]:

@@ -29,6 +29,7 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",  # that a group fits is known before; starting it may be slow
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study at once: nothing is left to be saved
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # seconds between two snapshots, which nobody reads
     "TUNE_RESULT_BUFFER_LENGTH": "1",  # each report is decided on before its run goes on
 }
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}

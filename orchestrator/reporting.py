@@ -13,7 +13,7 @@ from torch import Tensor
 from guidedmix_core import ConfigError, Report, Reporter, StageReport, TrialFailed
 from orchestrator.chains import note_stage
 from orchestrator.folder import TrialFolder, append_line, now
-from orchestrator.storage import LOOK_AFAR, home, is_there, publish, refresh
+from orchestrator.storage import LOOK_AFAR, home, is_there, publish, refresh, remove
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog
 
@@ -59,6 +59,8 @@ class Reporting:
         self.stage = self.folder.stages / stage.address
         if stage.state != "waits":
             publish(self.stage)
+        if stage.state == "trained":
+            remove(self.stage / "checkpoint")  # the core has removed it here
         note_stage(self.folder, stage)
         try:
             with self.watchdog.paused():
@@ -89,6 +91,9 @@ class Reporting:
         append_line(self.folder.metrics, line(report))
         self._check_objective(report)
         self.tell(report)
+        return self.stops()
+
+    def stops(self) -> bool:
         return self.stop_asked or is_there(self.folder.stop)
 
     def publish_checkpoints(self) -> None:

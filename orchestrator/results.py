@@ -19,6 +19,8 @@ SETTLED = 2 * 10**9
 Role = Literal["reference", "trial", "tuning", "confirm"]
 """tuning: of a reference's own search. confirm: a fresh run of what the search found. Neither is on the leaderboard."""
 ROLES = get_args(Role)
+OF_DATA = ("data", "split", "evaluate")
+"""Sections of a run that decide what it reads."""
 CLASS = "val/iou/"
 """Of the metrics that are the IoU of a class."""
 
@@ -58,11 +60,24 @@ class TrialRecord:
     block: int | None
     reused_from: str | None
     """The study that trained it, if it was not this one."""
+    data: str | None = None
+    """The fingerprint of what it has read. None while running, and of older records."""
 
     @property
     def halvings(self) -> int:
         """How often its micro-batches were halved, if that is more than a way to save memory: BatchNorm saw them."""
         return self.adjusted["halvings"] if self.adjusted and self.adjusted["sees_batches"] else 0
+
+    def is_alike(self, other: TrialRecord) -> bool:
+        """Whether the two may be paired: BatchNorm saw batches of one size, and the data has not changed."""
+        return self.halvings == other.halvings and not self.has_other_data(other)
+
+    def has_other_data(self, other: TrialRecord) -> bool:
+        """Whether the data has changed between the two, which ask for the same. What nobody has noted is no change."""
+        own, theirs = (
+            {path: value for path, value in run.params.items() if path.startswith(OF_DATA)} for run in (self, other)
+        )
+        return own == theirs and None not in (self.data, other.data) and self.data != other.data
 
 
 def load_trials(folder: StudyFolder) -> list[TrialRecord]:
@@ -129,6 +144,7 @@ def load_trial(folder: TrialFolder) -> TrialRecord:
         cell=asked.get("cell"),
         block=asked.get("block"),
         reused_from=asked.get("reused_from"),
+        data=end.get("data"),
     )
 
 

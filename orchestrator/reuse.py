@@ -1,4 +1,4 @@
-"""Finished runs of the studies beside this one: equal configuration and equal data, so the same run.
+"""Finished runs of the studies beside this one: equal configuration, data and pretrained weights, so the same run.
 
 Runs that still go on are never looked at: `result.json` is written last. The record is copied, for a study folder must
 stand alone; the weights are linked where the disk can do that, for they are large and never written to again.
@@ -22,7 +22,8 @@ RECORDS = ("config.yaml", "environment.json", "metrics.jsonl", "counts.npz")
 
 
 def find_finished(config: RunConfig, folder: StudyFolder, objective: Objective) -> TrialFolder | None:
-    """The complete run of another study that is this run, on the data as it is now; the first by the study's name."""
+    """The complete run of another study that is this run, on the data and from the pretrained weights as they are now;
+    the first by the study's name. One that did not note the weights is none of pretrained ones."""
     digest, place = fingerprint(config), folder.path.absolute()
     for study in names_beside(place):
         refresh(place.parent / study / "trials" / digest, without=())
@@ -30,8 +31,8 @@ def find_finished(config: RunConfig, folder: StudyFolder, objective: Objective) 
     finished = [TrialFolder(path) for path in others if path.parent.parent != place and is_whole(path, objective)]
     if not finished:
         return None
-    data = open_data(config).fingerprint
-    return next((trial for trial in finished if read_json(trial.environment).get("data") == data), None)
+    read = (open_data(config).fingerprint, config.segmentor.backbone.weights_digest())
+    return next((trial for trial in finished if _has_read(trial) == read), None)
 
 
 def is_whole(path: Path, objective: Objective) -> bool:
@@ -41,6 +42,12 @@ def is_whole(path: Path, objective: Objective) -> bool:
         return False
     record = load_trial(TrialFolder(path))
     return record.state == "complete" and record.halvings == 0 and objective.metric in record.metrics
+
+
+def _has_read(trial: TrialFolder) -> tuple[str | None, str | None]:
+    """Data and pretrained weights."""
+    made = read_json(trial.environment)
+    return made.get("data"), made.get("weights")
 
 
 def take_over(found: TrialFolder, into: TrialFolder, objective: Objective) -> str:
@@ -55,6 +62,7 @@ def take_over(found: TrialFolder, into: TrialFolder, objective: Objective) -> st
             shutil.copytree(found.panels, into.panels, dirs_exist_ok=True)
         _link(found.checkpoint / "best.pt", into.checkpoint / "best.pt")
         publish(into.path)
+        _take_changes(found, into)
         made_by = read_json(found.trial).get("reused_from") or found.path.absolute().parent.parent.name
         write_json(into.trial, {**read_json(into.trial), "reused_from": made_by})
         result = read_json(found.result)
@@ -74,6 +82,16 @@ def reused_words(records: Iterable[TrialRecord], folder: StudyFolder) -> str | N
     here = read_json(folder.provenance)["git"]
     others = sum(read_json(folder.trial(record.fingerprint).environment)["git"] != here for record in taken)
     return f"{said}; {others} of them made by other code" if others else said
+
+
+def _take_changes(found: TrialFolder, into: TrialFolder) -> None:
+    """The patch of the code that made the run, if there is one."""
+    git = read_json(into.environment)["git"]
+    if not git or not git["dirty"]:
+        return
+    refresh(patch := found.code / f"{git['diff']}.patch")
+    if patch.exists():
+        write_atomic(into.code / patch.name, patch.read_bytes())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ is asked to stop ends at the very report that decided it. Nothing is ever killed
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import Counter
@@ -158,8 +159,13 @@ def _alone(loop: dict[str, Any]) -> None:
 
 def _report_to_tune(step: int, metrics: dict[str, float]) -> bool:
     """Tune holds this thread until the driver has decided; its answer is the file `stop`, which `run_trial` reads."""
-    tune.report({"step": step, "metrics": metrics})
+    tune.report(_report(step, metrics))
     return False
+
+
+def _report(step: int, metrics: dict[str, float]) -> dict[str, Any]:
+    """Of each number, Tune keeps statistics for as long as the study lasts; of text it keeps none."""
+    return {"step": step, "metrics": json.dumps(metrics)}
 
 
 def _make_run(task: Task, on_report: OnReport, spoiled: tuple[str, ...] | None) -> None:
@@ -211,7 +217,7 @@ class _Relay:
 
     async def report(self, step: int, metrics: dict[str, float]) -> bool:
         decision: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        await self.waiting.put(({"step": step, "metrics": metrics}, decision))
+        await self.waiting.put((_report(step, metrics), decision))
         return await decision
 
     async def next_report(self) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from orchestrator.analysis import Correction
-from orchestrator.stats import Estimate
+from orchestrator.stats import EQUAL, Estimate
 
 EXACT = 16
 """Up to so many differences all 2^n flips are counted; of more, FLIPS are drawn."""
@@ -72,11 +72,14 @@ def least_sign_flip(n: int) -> float:
 def signed_rank(differences: Sequence[float], seed: int = 0) -> float | None:
     """Two-sided p of Wilcoxon's signed-rank test: the sign-flip test of signed ranks, so exact with ties, too.
 
-    Zeros are left out (Wilcoxon 1945). None if nothing is left.
+    Zeros are left out (Wilcoxon 1945). None if nothing is left. Sizes that differ by rounding are equal.
     """
-    kept = np.array([value for value in differences if value != 0])
+    values = np.asarray(differences, dtype=float)
+    unit = EQUAL * np.abs(values).max(initial=0)
+    kept = values[np.abs(values) > unit]
     if not len(kept):
         return None
+    kept = np.round(kept / unit)
     _, place, counts = np.unique(np.abs(kept), return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2  # the mean rank of those that are equal
     return sign_flip(np.sign(kept) * ranks[place], seed)

@@ -6,21 +6,29 @@ from collections.abc import Sequence
 from functools import partial
 
 from guidedmix_core import ConfigError, RunConfig, StageReport, dump, fingerprint, open_data
+from orchestrator.attempts import retry
 from orchestrator.folder import StudyFolder, write_json
 from orchestrator.listeners import Listener
 from orchestrator.preemption import on_sigterm
 from orchestrator.provenance import environment
 from orchestrator.results import TrialRecord, load_trial
-from orchestrator.storage import ask_for, take_back
+from orchestrator.storage import ask_for, remove
 from orchestrator.study import Objective
 from orchestrator.summary import write_summary
 from orchestrator.trial import Progress, hand_out, run_trial
 
 
 def train_one(
-    config: RunConfig, base: str, folder: StudyFolder, listeners: Sequence[Listener], progress: Progress, device: str
+    config: RunConfig,
+    base: str,
+    folder: StudyFolder,
+    listeners: Sequence[Listener],
+    progress: Progress,
+    device: str,
+    *,
+    retry_failed: bool = False,
 ) -> TrialRecord:
-    """The run's record. It goes on where it was interrupted; a finished one is not repeated.
+    """The run's record. It goes on where it was interrupted; a finished one is not repeated, a failed one on request.
 
     ConfigError if the request is wrong, also where only the run itself can find out: then it leaves no record.
     """
@@ -37,8 +45,10 @@ def train_one(
     trial = folder.trial(fingerprint(config))
     with folder.running():
         folder.claim(request, trial.fingerprint)
-        write_json(folder.provenance, environment())
+        write_json(folder.provenance, environment(code=folder.code))
         hand_out(trial, config, label=base.rpartition("/")[2])
+        if retry_failed and (failure := load_trial(trial).failure) is not None:
+            retry(trial, failure["reason"])
         _tell(folder, listeners, "study_started", None, folder)
         _tell(folder, listeners, "trial_started", load_trial(trial))
 
@@ -49,7 +59,7 @@ def train_one(
         def on_stage(stage: StageReport) -> None:
             _tell(folder, listeners, "trial_staged", load_trial(trial), stage)
 
-        take_back(trial.leave)
+        remove(trial.leave)
         told = {"on_report": on_report, "on_stage": on_stage, "progress": progress}
         try:
             with on_sigterm(partial(ask_for, trial.leave)):
@@ -57,8 +67,8 @@ def train_one(
             _tell(folder, listeners, "trial_ended", record)
         finally:
             _tell(folder, listeners, "study_ended")
-        if record.failure and record.failure["reason"] == "request":
-            take_back(trial.result)
+        if record.failure and record.failure["reason"] in ("request", "data"):
+            remove(trial.result)
             raise ConfigError(record.failure["message"])
     return record
 

@@ -40,7 +40,8 @@ def needs_of(config: RunConfig) -> tuple[Need, ...]:
 
 
 class StageStore:
-    """The stages beside a study, by lineage: no data is read, so one that was trained on other data counts, too.
+    """The stages beside a study, by lineage: no data is read, so one that was trained on other data, or from
+    another file of pretrained weights, counts, too.
 
     In an object store other nodes put them there: it is asked for what is missing, each need at most every LOOK_AFAR.
     """

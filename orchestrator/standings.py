@@ -1,16 +1,21 @@
-"""What a study says in a table beside other studies: a row a cell, a reference, the winner of a search, or a run."""
+"""What a study says in a table beside other studies: a row a cell, a reference, the winner of a search, or a run.
+
+Of a search that has fresh runs of its winners these are shown, and not the lucky trial.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from guidedmix_core import ConfigError, nearest
-from orchestrator.comparison import Cell, asked_for, compare
+from orchestrator.comparison import Cell, Comparison, asked_for, compare
+from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.folder import StudyFolder
-from orchestrator.protocol import Protocol, is_part, protocol_of, settings_of, unlike, unlike_settings, unverified
-from orchestrator.results import TrialRecord, best, load_trials, objectives_of
+from orchestrator.judging import is_part
+from orchestrator.protocol import Protocol, protocol_of, settings_of, unlike, unlike_settings, unverified
+from orchestrator.results import TrialRecord, best, load_trials, objectives, objectives_of
 from orchestrator.stats import Estimate, estimate
 
 
@@ -37,7 +42,7 @@ class Entry:
 
     name: str
     protocol: Protocol | None
-    """That of the first row. None: unknown."""
+    """That of the first row with a complete run. None: unknown."""
     standings: tuple[Standing, ...]
     notes: tuple[str, ...] = ()
     unlike: tuple[str, ...] = field(default=())
@@ -50,11 +55,14 @@ def read_entry(folder: StudyFolder, metric: str) -> Entry:
     records = asked_for(request, load_trials(folder))
     _check_metric(folder, records, metric)
     if request["kind"] == "ablate":
-        return _of_ablation(folder, request, records, metric)
+        return _of_ablation(folder, compare(request, records), metric)
     complete = [record for record in records if record.state == "complete"]
     if request["kind"] == "train":
         shown = [(folder.name, "run", record) for record in complete]
         return _of_runs(folder, shown, metric, ())
+    fresh = confirmation(request, records)
+    if isinstance(fresh, Confirmation) and any(winner.cell.complete for winner in fresh.winners):
+        return _of_fresh(folder, request, fresh, metric)
     winner = best(records, objectives_of(request)[0])
     shown = [(f"trial {winner.number}", "winner", winner)] if winner else []
     shown += [(str(record.label), "reference", record) for record in complete if record.role == "reference"]
@@ -65,7 +73,13 @@ def read_entry(folder: StudyFolder, metric: str) -> Entry:
 
 def metric_of(folder: StudyFolder) -> str:
     """What the study is about."""
-    return objectives_of(folder.request())[0].metric
+    return objectives(folder)[0].metric
+
+
+def mode_of(folders: Iterable[StudyFolder], metric: str) -> Literal["max", "min"] | None:
+    """Which way the metric is better, by the first study that is about it. None if none is."""
+    goals = (objective for folder in folders for objective in objectives(folder))
+    return next((objective.mode for objective in goals if objective.metric == metric), None)
 
 
 def judged(entries: Sequence[Entry], *, anyway: bool) -> list[Entry]:
@@ -90,13 +104,36 @@ def _beside(first: Entry | None, entry: Entry) -> Entry:
     return Entry(entry.name, entry.protocol, entry.standings, notes, differing)
 
 
-def _of_ablation(folder: StudyFolder, request: dict[str, Any], records: list[TrialRecord], metric: str) -> Entry:
-    comparison = compare(request, records)
+def _of_ablation(folder: StudyFolder, comparison: Comparison, metric: str) -> Entry:
+    roles = {comparison.reference.name: "reference"}
+    if comparison.ceiling is not None:
+        roles[comparison.ceiling.name] = "ceiling"
+    return _of_cells(folder, comparison, metric, roles)
+
+
+def _of_fresh(folder: StudyFolder, request: dict[str, Any], fresh: Confirmation, metric: str) -> Entry:
+    """The winners of a search and the references, in the blocks that the search has not seen."""
+    cells = {cell.name: "reference" for cell in fresh.comparison.cells}
+    roles = cells | {winner.cell.name: "winner" for winner in fresh.winners}
+    entry = _of_cells(folder, fresh.comparison, metric, roles)
+    said = [
+        f"the best {len(fresh.winners)} of {fresh.trials} trials, run again in fresh blocks: chosen by the "
+        f"{fresh.chosen_by} part, judged by the {fresh.part} part",
+        *fresh.warnings,
+    ]
+    if left := [label for label in request["references"] if label not in cells]:
+        said.append(f"not run again, so left out: {', '.join(left)}")
+    return replace(entry, notes=(*entry.notes, *(f"{folder.name}: {sentence}" for sentence in said)))
+
+
+def _of_cells(folder: StudyFolder, comparison: Comparison, metric: str, roles: Mapping[str, str]) -> Entry:
     reference = comparison.reference
-    protocol = _protocol(folder, [*reference.complete.values()])
+    cells = sorted(comparison.cells, key=lambda cell: cell is not reference)
+    first = next((cell for cell in cells if cell.complete and cell is not comparison.ceiling), reference)
+    protocol = _protocol(folder, [*first.complete.values()])
     rows = []
-    for cell in sorted(comparison.cells, key=lambda cell: cell is not reference):
-        role = "reference" if cell is reference else "ceiling" if cell is comparison.ceiling else "cell"
+    for cell in cells:
+        role = roles.get(cell.name, "cell")
         runs = [run for run in cell.complete.values() if _value(run, metric) is not None]
         differs = _otherwise(folder, cell, protocol) if any(map(is_part, cell.changes)) else ()
         rows.append(_standing(cell.name, role, runs, metric, cell.failed, differs))

@@ -1,16 +1,18 @@
 """Studies in an object store: each process works on a copy of the study's folder, and keeps it equal to the store.
 
-All code reads and writes files of the copy, in a temporary folder of this process. Two calls keep that honest:
+All code reads and writes files of the copy, in a temporary folder of this process. Three calls keep that honest:
 
-    publish(path)   what lies at the path is in the store when this returns; what is gone there is gone in the store
+    publish(path)   what lies at the path is in the store when this returns
     refresh(path)   what others have published at the path lies here
+    remove(path)    what lies at the path is gone, here and in the store: that it is gone here alone says nothing
 
-Of a path that is in no copy both do nothing: a folder that all nodes see needs neither.
+Of a path that is in no copy the first two do nothing: a folder that all nodes see needs neither.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import re
 import shutil
@@ -18,8 +20,6 @@ import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from guidedmix_core import ConfigError
 from orchestrator.object_store import EXTRAS, Copy
@@ -31,7 +31,6 @@ HEAVY = ("checkpoint", "stages")
 """Folders that only who goes on with a run needs."""
 
 PREFIX = "guidedmix-copy-"
-_held: list[FileLock] = []
 _copies: dict[str, Copy] = {}
 """By the URI of the folder above the studies."""
 
@@ -141,9 +140,23 @@ def ask_for(path: Path) -> None:
     publish(path)
 
 
-def take_back(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    publish(path)
+def remove(path: Path) -> None:
+    """What lies at the path, a file or a folder, is gone for every node."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if (copy := copy_of(path)) is not None:
+        copy.remove(path)
+
+
+def move(path: Path, target: Path) -> None:
+    """For every node; at no moment what lies at the path is nowhere."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    if (copy := copy_of(path)) is not None:
+        copy.publish(target)
+        copy.remove(path)
 
 
 def shown(path: Path) -> str:
@@ -157,22 +170,29 @@ def home(path: Path) -> str | None:
 
 
 def _own_place() -> Path:
-    """An empty folder that goes with this process. What processes left that were killed goes, too."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*.lock"):
-        with suppress(Timeout, OSError), FileLock(left, timeout=0):
-            shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-            left.unlink()
-    root = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-    lock = FileLock(f"{root}.lock")
-    lock.acquire()
-    _held.append(lock)
-    atexit.register(_clean_up, root, lock)
+    """An empty folder that goes with this process, which holds a lock on it: systemd removes what is old, but nothing
+    that is locked. What processes left that were killed goes, too."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            handle = _locked(left)
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
+    new = Path(tempfile.mkdtemp()).resolve()
+    _locked(new)  # before it has a name that others look for
+    root = new.rename(new.with_name(f"{PREFIX}{new.name}"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     return root
 
 
-def _clean_up(root: Path, lock: FileLock) -> None:
-    shutil.rmtree(root, ignore_errors=True)
-    Path(lock.lock_file).unlink(missing_ok=True)
+def _locked(folder: Path) -> int:
+    """A handle that locks it until it is closed. OSError if another process has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _reached(uri: str, root: Path) -> Copy:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.budgets import Budgets, budgets
+from orchestrator.budgets import Budgets, TunedRuns, budgets
 from orchestrator.comparison import Cell, Comparison, asked_for, compare
 from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
@@ -38,6 +38,7 @@ class Summary:
     def __init__(self, folder: StudyFolder) -> None:
         self.folder = folder
         self._records = Records(folder)
+        self._tuned = TunedRuns(folder)
         self._request: tuple[tuple[int, ...], dict[str, Any]] = ((), {})
         self._rows: dict[str, tuple[TrialRecord, str]] = {}
         self._cells: tuple[list[TrialRecord], dict[str, Any], dict[str, Any]] = ([], {}, {})
@@ -45,15 +46,18 @@ class Summary:
     def write(self) -> None:
         write_atomic(self.folder.summary, self.text())
 
+    def records(self) -> list[TrialRecord]:
+        """What the study asks for, as it is now."""
+        return asked_for(self._asked(), self._records.load())
+
     def text(self) -> str:
-        request = self._asked()
-        records = asked_for(request, self._records.load())
+        request, records = self._asked(), self.records()
         content = _overview(self.folder.name, request, records)
         content["reused"] = dict(Counter(record.reused_from for record in records if record.reused_from))
         if request["kind"] == "ablate":
             content |= self._comparison(request, records)
         if request.get("references"):
-            content["budgets"] = _budgets(budgets(self.folder, request, records))
+            content["budgets"] = _budgets(budgets(self._tuned, request, records))
         if request.get("confirm"):
             content["confirmation"] = self._confirmed(confirmation(request, records))
         rows = ",\n    ".join(self._row(record) for record in records)
@@ -219,9 +223,12 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _images(gaps: ImageGaps, names: Sequence[str]) -> dict[str, Any]:
+def _images(gaps: ImageGaps | str, names: Sequence[str]) -> dict[str, Any]:
+    if isinstance(gaps, str):
+        return {"absent": gaps}
     classes = zip(names, gaps.classes, strict=True)
     return {
+        "absent": None,
         "count": gaps.images,
         "blocks": gaps.blocks,
         "miou": _gap(gaps.miou),

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from orchestrator.folder import StudyFolder
 from orchestrator.listeners import Listener
 from orchestrator.mlflow_experiments import read_experiment
-from orchestrator.mlflow_mirror import Mirror, first_line
+from orchestrator.mlflow_mirror import Mirror
+from orchestrator.mlflow_outbox import count_behind, was_reached
 from orchestrator.mlflow_registry import register
-from orchestrator.mlflow_store import chosen, shown
+from orchestrator.mlflow_store import chosen, first_line, shown
 from orchestrator.mlflow_ui import start_ui
 from orchestrator.results import TrialRecord
 from orchestrator.storage import home
@@ -52,6 +53,7 @@ class MlflowWindow(Listener):
 
     def __init__(self, uri: str, folder: StudyFolder) -> None:
         self.uri, self.folder = uri, folder
+        self._mirror: Mirror | None = None
         self.pending = 0
         """How many trials MLflow lacks or shows behind their record, after the last attempt."""
         self._running: set[str] = set()
@@ -61,8 +63,10 @@ class MlflowWindow(Listener):
         self._thread = threading.Thread(target=self._keep_up, name="mlflow", daemon=True)
 
     def study_started(self, study: Study, folder: StudyFolder) -> None:
-        """ConfigError if MLflow can't be reached. The database exists before any worker does."""
-        self._mirror = Mirror(self.uri, self.folder)
+        """ConfigError if MLflow can't be reached, unless it has the study: whoever starts it again loses nothing. The
+        database exists before any worker does."""
+        if not was_reached(self.folder, self.uri):
+            self._mirror = Mirror(self.uri, self.folder)
         self._thread.start()
         self._news.set()
 
@@ -126,11 +130,13 @@ class MlflowWindow(Listener):
 
     def _attempt(self) -> Exception | None:
         try:
+            if self._mirror is None:
+                self._mirror = Mirror(self.uri, self.folder)
             self._mirror.sync(frozenset(self._running), is_over=self._is_over)
         except (
             Exception
         ) as error:  # a window must not break the house: what is missing is counted, tried again, and said
-            self.pending = self._mirror.count_pending()
+            self.pending = count_behind(self.folder) if self._mirror is None else self._mirror.count_pending()
             return error
         self.pending = 0
         return None

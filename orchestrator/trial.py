@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import shutil
 import traceback
 from collections.abc import Mapping
 from functools import partial
@@ -38,7 +37,7 @@ from orchestrator.image_counts import write_counts
 from orchestrator.provenance import environment
 from orchestrator.reporting import Following, Notice, OnReport, OnStage, Progress, Reporting, line
 from orchestrator.results import Role, TrialRecord, load_trial
-from orchestrator.storage import drop, publish, refresh
+from orchestrator.storage import drop, refresh, remove
 from orchestrator.study import Objective
 from orchestrator.watchdog import Watchdog, end_process, write_tracebacks
 
@@ -107,7 +106,7 @@ def run_trial(
             except Preempted:
                 reporter.publish_checkpoints()
                 raise
-        _tidy(folder)
+        tidy(folder)
     return load_trial(folder)
 
 
@@ -135,13 +134,28 @@ def follow_trial(config: RunConfig, folder: TrialFolder, *, device: str = "auto"
             raise
 
 
-def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException) -> TrialRecord:
-    """The record of a trial whose process died before it could write one; the driver writes it."""
+def lose_trial(config: RunConfig, folder: TrialFolder, error: BaseException, known: str) -> TrialRecord:
+    """The record of a trial whose process died before it could write one; the driver writes it.
+
+    `known`: all that is known of its processes, for who reads the traceback, too."""
     with folder.running():
         if not folder.result.exists():
+            own = folder.traceback.read_text(encoding="utf-8") if folder.traceback.exists() else ""
+            write_atomic(folder.traceback, "\n".join(filter(None, (own, known))) or f"{error}\n")
             started = read_json(folder.environment)["time"] if folder.environment.exists() else now()
             write_json(folder.result, whole_end(config, folder, failed_end(config, folder, classify(error)), started))
+        tidy(folder)
     return load_trial(folder)
+
+
+def tidy(folder: TrialFolder) -> None:
+    """Of a run that has ended, what nobody will go on from is removed: a stopped one's checkpoints, and what a crash
+    left half written."""
+    if read_json(folder.result)["state"] == "stopped":
+        remove(folder.checkpoint)
+    drop(folder.checkpoint)
+    for leftover in folder.checkpoint.glob("*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 def _run(
@@ -165,7 +179,7 @@ def _attempt(
     in_group = dist.is_available() and dist.is_initialized()
     when_silent = partial(_end_silent, config, folder, reporter, failures, started)
     try:
-        _note_data(config, folder)
+        _note_data(config, folder, checkpoints)
         _go_on_from_checkpoint(used, folder, checkpoints, reporter)
         with Watchdog(failures.hang_minutes, when_silent) as reporter.watchdog:
             result = train(used, reporter, checkpoints, device=device, stages=folder.stages)
@@ -202,7 +216,7 @@ def _end_silent(config: RunConfig, folder: TrialFolder, reporter: Reporting, fai
 def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
     """Write down what starts where; the time of the first start."""
     write_atomic(folder.config, yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True))
-    here = environment(device)
+    here = environment(device, code=folder.code)
     if not folder.environment.exists():
         write_json(folder.environment, {**here, "restarts": []})
         return here["time"]
@@ -212,11 +226,24 @@ def _begin(config: RunConfig, folder: TrialFolder, device: str) -> str:
     return first["time"]
 
 
-def _note_data(config: RunConfig, folder: TrialFolder) -> None:
-    data = open_data(config)
-    for stage in stage_folders(config, data, folder):
-        refresh(stage, without=())
-    write_json(folder.environment, {**read_json(folder.environment), "data": data.fingerprint, "skipped": data.skipped})
+def _note_data(config: RunConfig, folder: TrialFolder, checkpoints: Checkpoints) -> None:
+    """TrialFailed if the run has begun with other data: trained on some of each it would be a run of neither.
+
+    One that has begun needs pretrained weights no more; those it began with stay noted.
+    """
+    data, noted, has_begun = open_data(config), read_json(folder.environment), checkpoints.last.exists()
+    if has_begun and noted["data"] not in (None, data.fingerprint):
+        raise TrialFailed(
+            f"the data has changed since the run began (fingerprint {noted['data']}, now {data.fingerprint}); restore "
+            "it, or have the run begin anew: --retry-failed, or for a single run another --study",
+            reason="data",
+        )
+    if not has_begun:
+        noted["weights"] = config.segmentor.backbone.weights_digest()
+    if not has_begun or config.method.stored_masks() is not None:
+        for stage in stage_folders(config, data, folder):
+            refresh(stage, without=())
+    write_json(folder.environment, {**noted, "data": data.fingerprint, "skipped": data.skipped})
 
 
 def _note_step(folder: TrialFolder, step: int) -> None:
@@ -260,16 +287,6 @@ def _write_images(config: RunConfig, folder: TrialFolder, result: Result) -> Non
             file = io.BytesIO()
             picture.save(file, format="png")
             write_atomic(folder.panels / f"{panel.id.replace('/', '_')}_{kind}.png", file.getvalue())
-
-
-def _tidy(folder: TrialFolder) -> None:
-    """What nobody will go on from is removed: a stopped trial's checkpoints, and what a crash left half written."""
-    if read_json(folder.result)["state"] == "stopped":
-        shutil.rmtree(folder.checkpoint, ignore_errors=True)
-        publish(folder.checkpoint)
-    drop(folder.checkpoint)
-    for leftover in folder.checkpoint.glob("*.part"):
-        leftover.unlink()
 
 
 def _free_memory() -> None:

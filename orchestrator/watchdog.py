@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks."""
+PATIENCE = 60.0
+"""Seconds in which the end of a run that hangs has to be written."""
 
 
 class Watchdog:
@@ -72,9 +74,16 @@ def write_tracebacks(path: Path) -> None:
 
 
 def end_process(record: Callable[[], None], message: str) -> None:
-    """Nothing of a run that hangs can be asked to end. Whatever happens to the record, the process goes."""
-    try:
+    """Nothing of a run that hangs can be asked to end. Whatever happens to the record, the process goes: it may be the
+    disk that hangs."""
+
+    def tell() -> None:
         record()
         log.error(message)
+
+    try:
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(PATIENCE)
     finally:
         os._exit(1)

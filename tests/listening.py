@@ -31,6 +31,9 @@ class Listening:
     def leaves(self) -> bool:
         return self.leave_at is not None and len(self.losses) >= self.leave_at
 
+    def stops(self) -> bool:
+        return False
+
     def evaluated(self, report: Report) -> bool:
         self.reports.append(report)
         return self.stop_at is not None and report.step >= self.stop_at

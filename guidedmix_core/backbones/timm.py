@@ -12,7 +12,15 @@ from timm.models import FeatureInfo
 from torch import Tensor
 
 from guidedmix_core.backbones import Backbone, Pyramid
-from guidedmix_core.backbones._weights import bundled_weights, file_weights, hub_weights, load
+from guidedmix_core.backbones._weights import (
+    bundled_file,
+    bundled_weights,
+    file_digest,
+    file_weights,
+    hub_place,
+    hub_weights,
+    load,
+)
 from guidedmix_core.errors import ConfigError
 
 
@@ -53,6 +61,13 @@ class Timm(Backbone):
     def build(self) -> Pyramid:
         """ConfigError if the model gives no maps at this output stride."""
         return _Network(self.model, self.output_stride)
+
+    def weights_digest(self) -> str | None:
+        if self.weights == "none":
+            return None
+        if self.weights == "hub":
+            return "/".join(hub_place(self.model))
+        return file_digest(str(bundled_file(self.model)) if self.weights == "bundled" else self.weights)
 
     def load_weights(self, pyramid: Pyramid) -> None:
         """ConfigError if they can't be had, or are those of another model."""

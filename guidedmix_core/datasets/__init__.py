@@ -53,7 +53,9 @@ class Dataset(Component, ABC):
     family = "datasets"
 
     size: Size | None = Field(
-        None, description="resize every image to this height and width when it is decoded; null: as it is"
+        None,
+        description="resize every image to this height and width when it is decoded, and every mask by nearest "
+        "neighbor, so that predictions are judged at this size, too (Inf-Net judges at the mask's own); null: as it is",
     )
     unreadable_tolerance: float = Field(
         0.0,

@@ -17,9 +17,21 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def read_rgb(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """OSError if the file can't be decoded, whatever is wrong with it."""
+    """OSError and ConfigError as `decode_rgb` has them."""
     assert record.image is not None
-    return np.asarray(_decoded(record.image).convert("RGB"))
+    return decode_rgb(record.image)
+
+
+def decode_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """OSError if the file can't be decoded, whatever is wrong with it. ConfigError if it has wider numbers than bytes:
+    Pillow would make white of all above 255."""
+    image = _decoded(path)
+    if image.mode.startswith(("I", "F")):
+        raise ConfigError(
+            f"{path}: the image has wider pixels (mode {image.mode}) than the 8 bits a channel that are expected; "
+            "save it scaled to 0 to 255"
+        )
+    return np.asarray(image.convert("RGB"))
 
 
 def read_ids(record: Record) -> UInt8[np.ndarray, "H W"]:

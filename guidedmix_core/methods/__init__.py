@@ -42,8 +42,8 @@ class Build(Protocol):
         ...
 
     def segmentor(self, purpose: str, *, fresh: bool = False) -> SegmentationNetwork:
-        """A new segmentor as configured. Equal purpose, equal weights. The `student` begins with the weights that the
-        stage before hands on, if there is one; `fresh` begins as in a run without stages."""
+        """A new segmentor as configured. Equal purpose, equal weights. If a stage before hands on weights, `student`
+        begins with all of them, any other with the backbone's; `fresh` begins as in a run without stages."""
         ...
 
     def module(self, purpose: str, make: Callable[[], Made]) -> Made:

@@ -31,6 +31,11 @@ TeacherMode = Annotated[
     Field(description="BatchNorm in the teacher's pass; train: its own batch statistics (ClassMix, CPS)"),
 ]
 
+Evaluated = Annotated[
+    Literal["student", "teacher"],
+    Field(description="which network is the result; in ClassMix's released trainSSL.py the student"),
+]
+
 
 def mixed(
     image: Float[Tensor, "U C H W"],
@@ -73,7 +78,7 @@ class TaughtByAverage(Method):
     joint_batch: bool = Field(
         True, description="labeled and unlabeled images share the student's pass, and so BatchNorm's statistics"
     )
-    evaluate: Literal["student", "teacher"] = Field("teacher", description="which network is the result")
+    evaluate: Evaluated = "teacher"
 
     @model_validator(mode="after")
     def _teacher_has_statistics(self) -> TaughtByAverage:

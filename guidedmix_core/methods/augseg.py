@@ -5,7 +5,8 @@
     x, p   = strong x_u, p;  a box (mean area 0.5) of x', p' of image j(i)          one permutation j for both
     L      = CE(f(x_l), y_l) + CE(f(x), p) where confident, by all pixels             one batch
 
-Its strong view is `augment: {strong: intensity}`.
+Its strong view is `augment: {strong: intensity}`. There the teacher is a copy of the student during the whole first
+epoch, and an average from then on; here it is one from the first step (`ramp_decay`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The released code changes colors after mixing, one strength for both parts; here
 
 from __future__ import annotations
 
-from guidedmix_core.methods._teacher import Covered, TeacherMode, Threshold
+from guidedmix_core.methods._teacher import Covered, Evaluated, TeacherMode, Threshold
 from guidedmix_core.methods.mean_teacher import MeanTeacher, Mixer, Normalized
 
 
@@ -18,3 +18,4 @@ class ClassMix(MeanTeacher):
     joint_batch: bool = False
     mixer: Mixer = "classmix"
     normalize: Normalized = "fraction"
+    evaluate: Evaluated = "student"

@@ -46,7 +46,8 @@ Claim = Int[Tensor, "N H W"]
 
 
 class Peers(Student):
-    """Two networks from the same pretrained backbone; all else begins apart."""
+    """Two networks from the same backbone, pretrained or a stage's; all else begins apart, but a stage's head is the
+    first one's."""
 
     def __init__(self, student: SegmentationNetwork, peer: SegmentationNetwork) -> None:
         super().__init__(student)
@@ -82,7 +83,9 @@ class CPS(Method):
     )
     labeled: Labeled = Labeled()
     weight: Weight = Field(
-        1.0, description="of the cross supervision; with CutMix 1 (VOC) or 5 (Cityscapes), without 1.5 or 6"
+        1.0,
+        description="of the cross supervision; with CutMix 1 (VOC) or 5 (Cityscapes), without 1.5 or 6. After a stage "
+        "the peer's head is new: a ramp gives it time",
     )
     evaluate: Evaluated = "first"
 

@@ -28,7 +28,7 @@ from guidedmix_core.methods._teacher import Threshold
 from guidedmix_core.mixing import CutMix, cutmix_boxes, mix_pseudo, paste
 from guidedmix_core.pseudo import confident, confident_share, predict_pseudo, teach
 from guidedmix_core.rng import At
-from guidedmix_core.segmentors import Maps, SegmentationNetwork, resize
+from guidedmix_core.segmentors import Maps, SegmentationNetwork
 
 StrongViews = Annotated[int, Field(ge=1, le=4, description="each with colors and a box of its own; UniMatch: 2")]
 StrongWeight = Annotated[Weight, Field(description="of each strong view's term; UniMatch: 0.125")]
@@ -60,7 +60,9 @@ class FixMatch(Method):
         size = (batch.image.shape[-2], batch.image.shape[-1])
         maps = nets.student.run({"image": torch.cat([batch.image, batch.unlabeled.weak])}, until="c5")
         groups = [maps, self._perturbed(maps, at)] if "feature" in weights else [maps]
-        logits = resize(_head(nets.student, groups), size).split(len(batch.image) + len(batch.unlabeled.weak))
+        logits = nets.student.resize(_head(nets.student, groups), size).split(
+            len(batch.image) + len(batch.unlabeled.weak)
+        )
         labeled, weak = logits[0].tensor_split([len(batch.image)])
         pseudo = predict_pseudo(weak, batch.unlabeled.valid)
         terms = {}

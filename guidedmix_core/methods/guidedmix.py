@@ -38,7 +38,6 @@ from guidedmix_core.modules.mitrans import MITrans
 from guidedmix_core.pairing import PairQueue, alignment_loss, choose_guides, embed
 from guidedmix_core.pseudo import confident, decouple, predict_pseudo, shrink, teach
 from guidedmix_core.rng import At
-from guidedmix_core.segmentors import resize
 
 
 class GuidedMix(Method):
@@ -123,7 +122,7 @@ class GuidedMix(Method):
             "mixup": self._mixup,
             "labeled_decoupled": self._labeled_decoupled,
         }
-        terms |= {name: term(scene, batch) for name, term in guided_terms.items() if name in weights}
+        terms |= {name: term(nets, scene, batch) for name, term in guided_terms.items() if name in weights}
         return StepLosses(terms, weights, self._metrics(nets, scene))
 
     def after_step(self, nets: GuidedNetworks, at: At) -> None:
@@ -137,7 +136,8 @@ class GuidedMix(Method):
         assert batch.unlabeled is not None
         labeled, weak = see(nets.student, [batch.image, batch.unlabeled.weak], self.mix.level)
         mixed = self._mix(nets, labeled, weak, batch, at)
-        claim, plain = (resize(logits, _size(batch.mask)) for logits in (self._claim(nets, weak, mixed), weak.logits))
+        size, resize = _size(batch.mask), nets.student.resize
+        claim, plain = (resize(logits, size) for logits in (self._claim(nets, weak, mixed), weak.logits))
         pseudo = predict_pseudo(claim, batch.unlabeled.valid)
         return Taught(pseudo, confident(pseudo, self.pseudo.threshold), plain.argmax(1))
 
@@ -193,29 +193,30 @@ class GuidedMix(Method):
     def _claim(self, nets: GuidedNetworks, weak: Seen, mixed: Mixed | None) -> Float[Tensor, "U K _ _"]:
         """The logits that teach."""
         if mixed is None or self.direction == "plain_teaches":
-            return self._sized(weak.logits, _size(weak.image))
+            return self._sized(nets, weak.logits, _size(weak.image))
         if nets.teacher is None:
-            return self._decoupled(mixed)
+            return self._decoupled(nets, mixed)
         with in_mode(nets.teacher, training=False):
             guide, own = see(nets.teacher.student, [mixed.guide.image, weak.image], self.mix.level)
             logits = nets.teacher.mixed_logits(blend_maps(guide.maps, own.maps, mixed.lam), self.mix.level)
-            return self._decoupled(Mixed(mixed.lam, guide, mixed.truth, logits))
+            return self._decoupled(nets, Mixed(mixed.lam, guide, mixed.truth, logits))
 
-    def _decoupled(self, mixed: Mixed) -> Float[Tensor, "U K _ _"]:
+    def _decoupled(self, nets: GuidedNetworks, mixed: Mixed) -> Float[Tensor, "U K _ _"]:
         """What remains of the unlabeled images, as logits."""
-        of_mixed, of_guide = (self._sized(logits, _size(mixed.truth)) for logits in (mixed.logits, mixed.guide.logits))
+        pair, size = (mixed.logits, mixed.guide.logits), _size(mixed.truth)
+        of_mixed, of_guide = (self._sized(nets, logits, size) for logits in pair)
         of_guide = of_guide.detach() if self.decouple.detach_labeled else of_guide
         truth = shrink(mixed.truth, _size(of_mixed)) if self.decouple.subtract == "truth" else None
         return decouple(of_mixed, of_guide, mixed.lam, self.decouple.kind, truth)
 
-    def _sized(self, logits: Float[Tensor, "N K _ _"], size: tuple[int, int]) -> Float[Tensor, "N K _ _"]:
+    def _sized(self, nets: GuidedNetworks, logits: Tensor, size: tuple[int, int]) -> Float[Tensor, "N K _ _"]:
         """Where the unlabeled loss is computed: at the image's size or the logits' own."""
-        return resize(logits, size) if self.unlabeled.resolution == "image" else logits
+        return nets.student.resize(logits, size) if self.unlabeled.resolution == "image" else logits
 
     def _labeled_terms(
         self, nets: GuidedNetworks, labeled: Seen, batch: Batch, weights: dict[str, float]
     ) -> dict[str, Float[Tensor, ""]]:
-        logits = resize(labeled.logits, _size(batch.mask))
+        logits = nets.student.resize(labeled.logits, _size(batch.mask))
         terms = {"supervised": self.labeled.loss(logits, batch.mask)}
         if "alignment" in weights:
             assert nets.align_head is not None
@@ -223,32 +224,32 @@ class GuidedMix(Method):
             terms["alignment"] = alignment_loss(nets.align_head(pooled), batch.mask)
         return terms
 
-    def _unlabeled(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+    def _unlabeled(self, nets: GuidedNetworks, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         if self.direction == "plain_teaches":
-            return self._teach(self._decoupled(_some(scene.mixed)), scene.pseudo)
+            return self._teach(self._decoupled(nets, _some(scene.mixed)), scene.pseudo)
         pseudo = scene.pseudo
         if scene.region is not None:
             pseudo = mix_pseudo(partners(pseudo), pseudo, shrink(scene.region, _size(pseudo.label)))
-        return self._teach(self._sized(scene.student.logits, _size(batch.mask)), pseudo)
+        return self._teach(self._sized(nets, scene.student.logits, _size(batch.mask)), pseudo)
 
-    def _labeled_mixed(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+    def _labeled_mixed(self, nets: GuidedNetworks, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         mixed = _some(scene.mixed)
-        logits = resize(mixed.logits, _size(batch.mask))
+        logits = nets.student.resize(mixed.logits, _size(batch.mask))
         return mixed.lam * self.labeled.loss(logits, mixed.truth)
 
-    def _mixup(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+    def _mixup(self, nets: GuidedNetworks, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         assert batch.unlabeled is not None
-        mixed, size = _some(scene.mixed), _size(batch.mask)
+        mixed, size, resize = _some(scene.mixed), _size(batch.mask), nets.student.resize
         plain = predict_pseudo(resize(scene.weak.logits, size), batch.unlabeled.valid)
         kept = confident(plain, self.mixup_threshold).float()
         return (1 - mixed.lam) * teach(
             resize(mixed.logits, size), plain, kept, loss="ce", normalize=self.labeled.normalize
         )
 
-    def _labeled_decoupled(self, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
+    def _labeled_decoupled(self, nets: GuidedNetworks, scene: Scene, batch: Batch) -> Float[Tensor, ""]:
         mixed, size = _some(scene.mixed), _size(batch.mask)
         triple = (mixed.logits, scene.weak.logits, mixed.guide.logits)
-        of_mixed, plain, of_guide = (self._sized(logits, size) for logits in triple)
+        of_mixed, plain, of_guide = (self._sized(nets, logits, size) for logits in triple)
         plain = plain.detach() if self.decouple.detach_labeled else plain
         claim = predict_pseudo(of_guide, torch.ones_like(of_guide[:, 0], dtype=torch.bool))
         return mixed.lam * self._teach(decouple(of_mixed, plain, 1 - mixed.lam, "logit_sub"), claim)
@@ -264,7 +265,7 @@ class GuidedMix(Method):
         metrics = {"kept": kept.float().mean()}
         if scene.mixed is not None:
             truth, label = shrink(scene.mixed.truth, _size(kept)), scene.pseudo.label
-            plain = self._sized(scene.weak.logits, _size(scene.weak.image)).argmax(1)
+            plain = self._sized(nets, scene.weak.logits, _size(scene.weak.image)).argmax(1)
             leaked = kept & (label == truth) & (label != plain)
             metrics["leak"] = leaked.sum() / kept.sum().clamp(min=1)
             metrics["lambda"] = torch.full_like(metrics["kept"], scene.mixed.lam)

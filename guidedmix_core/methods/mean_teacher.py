@@ -20,6 +20,7 @@ from torch import Tensor
 
 from guidedmix_core.batch import Batch, Pseudo, StepLosses, Views
 from guidedmix_core.fields import Weight
+from guidedmix_core.losses import mean_over_workers
 from guidedmix_core.methods._teacher import StudentAndTeacher, TaughtByAverage, mixed
 from guidedmix_core.mixing import CutMix
 from guidedmix_core.pseudo import confident, confident_share, teach
@@ -92,6 +93,6 @@ class MeanTeacher(TaughtByAverage):
         rule = {"loss": self.loss, "soft": self.loss != "ce"}
         if self.normalize == "fraction":
             everywhere = torch.ones_like(pseudo.confidence)
-            share = confident_share(pseudo, self.threshold)
+            share = mean_over_workers(confident_share(pseudo, self.threshold))
             return share * teach(logits, pseudo, everywhere, **rule, normalize="all")
         return teach(logits, pseudo, confident(pseudo, self.threshold).float(), **rule, normalize=self.normalize)

@@ -11,7 +11,9 @@ algorithm, with f the features at a tap and M prototypes p_c,m of each class c:
     teacher <- decay * teacher + (1 - decay) * student
 
 The result is the linear predictor. The prototypes begin as k-means of features of labeled pixels, so a stage of
-supervised training belongs before: without one they are clusters of what an untrained network says.
+supervised training belongs before: without one they are clusters of what an untrained network says. Published is a file
+of them, not how it was made: here of the center crop of each labeled image at scale 1, in evaluation mode, so that what
+is rare or lies at the border has few pixels or none.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from guidedmix_core.components import Config
 from guidedmix_core.fields import Weight, is_off
 from guidedmix_core.labeled import Labeled
 from guidedmix_core.methods import Build
-from guidedmix_core.methods._cutmix_teacher import Divisor, TaughtOnCutMix, taught_loss
-from guidedmix_core.methods._teacher import StudentAndTeacher
+from guidedmix_core.methods._cutmix_teacher import Divisor, Filter, TaughtOnCutMix, taught_loss
+from guidedmix_core.methods._teacher import StudentAndTeacher, TeacherMode
 from guidedmix_core.points import Points, draw_points
 from guidedmix_core.prototypes import Init, PrototypeBank
 from guidedmix_core.rng import At
@@ -60,9 +62,14 @@ class Prototypes(Config):
     init: Init = Field(
         "kmeans",
         description="where a class's prototypes begin: in clusters of its labeled pixels' features, all in their mean, "
-        "or at random",
+        "or at random; one without labeled pixels takes no part until it has points (ours)",
     )
-    init_pixels: int = Field(5000, ge=1, description="of a class, whose features are clustered, at most; ours")
+    init_pixels: int = Field(
+        5000,
+        ge=1,
+        description="of a class, whose features are clustered, at most; drawn from the center crops of the labeled "
+        "images at scale 1 (ours)",
+    )
 
 
 @dataclass(frozen=True)
@@ -95,9 +102,28 @@ class PrototypeNetworks(StudentAndTeacher):
 class PCR(TaughtOnCutMix):
     """Mean teacher with CutMix, and a second predictor by prototypes that learns what the first one does."""
 
+    teacher_mode: TeacherMode = Field(
+        "eval",
+        description="BatchNorm in the teacher's pass; eval: the averaged statistics (ours; the published mode is not "
+        "known); train: its own batch statistics (ClassMix, CPS)",
+    )
+    filter: Filter = Field(
+        "confidence",
+        description="which pixels teach: those claimed with at least the threshold's probability (ours; the released "
+        "configurations have both settings), or all but the unreliable share (U2PL)",
+    )
+    normalize: Divisor = Field(
+        "valid",
+        description="divide the sum over the pixels that teach by those that exist (UniMatch; ours, the published rule "
+        "is not known) or by themselves; selected_scaled: the latter times all pixels by those that teach (U2PL)",
+    )
     labeled: Labeled = Labeled(ohem=0.7)  # the released configurations mine hard pixels on both data sets
     prototypes: Prototypes = Prototypes()
-    prototype_labeled_weight: Weight = Field(1.0, description="of the prototypes' loss on labeled points")
+    prototype_labeled_weight: Weight = Field(
+        1.0,
+        description="of the prototypes' loss on labeled points (ours: the released configurations give their loss the "
+        "weight 1 and do not say on which points)",
+    )
     prototype_unlabeled_weight: Weight = Field(1.0, description="of their loss on unlabeled points that are kept")
 
     def check(self, run) -> None:
@@ -134,11 +160,10 @@ class PCR(TaughtOnCutMix):
             terms["unlabeled"] = halves["unlabeled"].loss(self.normalize)
             metrics["kept"] = halves["unlabeled"].kept.float().mean()
         if not weights.keys().isdisjoint(("prototype_labeled", "prototype_unlabeled")):
-            assert nets.bank is not None
             size, device = (batch.mask.shape[-2], batch.mask.shape[-1]), batch.mask.device
             points = draw_points(at.shared("points"), size, self.prototypes.grid, device)
             for name, half in halves.items():
-                asked = self._ask(nets.bank, half, points)
+                asked = self._ask(nets, half, points)
                 if f"prototype_{name}" in weights:
                     terms[f"prototype_{name}"] = asked.loss("valid" if name == "labeled" else self.normalize)
                 metrics[f"prototypes_agree_{name}"] = asked.agreement()
@@ -160,9 +185,12 @@ class PCR(TaughtOnCutMix):
         claimed = (pseudo.label, self.kept(pseudo, at), pseudo.valid)
         return {"labeled": Half(*labeled, *truth), "unlabeled": Half(*unlabeled, *claimed)}
 
-    def _ask(self, bank: PrototypeBank, half: Half, points: Points) -> Half:
+    def _ask(self, nets: PrototypeNetworks, half: Half, points: Points) -> Half:
         """What the prototypes say at the points. They remember the features that are to move them after the step."""
-        feature, (label, kept, valid) = points.read(half.feature), map(points.of, (half.label, half.kept, half.valid))
+        assert nets.bank is not None
+        bank = nets.bank
+        feature = points.read(half.feature, align_corners=nets.student.align_corners)
+        label, kept, valid = map(points.of, (half.label, half.kept, half.valid))
         cosines = bank.cosines(feature)
         logits = bank.logits(cosines, self.prototypes.temperature)
         known = bank.initialized[label]

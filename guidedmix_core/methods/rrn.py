@@ -67,10 +67,14 @@ class RRN(CPS):
     evaluate: Evaluated = "mean"
     feature_matching_weight: Weight = 0.1
     local_selection_weight: Weight = Field(
-        1.0, description="of self-training where a branch's own discriminator believes it"
+        1.0,
+        description="of self-training where a branch's own discriminator believes it; that this is the paper's local "
+        "selection is our reading",
     )
     dynamic_region_weight: Weight = Field(
-        1.0, description="of self-training where the other one does, which is not trained on this branch"
+        1.0,
+        description="of self-training where the other one does, which is not trained on this branch; that this is the "
+        "paper's dynamic region is our reading",
     )
     threshold: float = Field(
         0.6, ge=0, le=1, description="a verdict above it is belief: 0.6 (VOC), 0.7 (s4GAN's Cityscapes); 1: never"
@@ -86,16 +90,16 @@ class RRN(CPS):
     )
     pool: Pool = Field(
         "adaptive",
-        description="what a discriminator averages of its map: all, or the first 20x20 places (released; of a crop of "
-        "512 pixels the upper left 39 %)",
+        description="what a discriminator averages of its map: all (ours), or the first 20x20 places (released; of a "
+        "crop of 512 pixels the upper left 39 %)",
     )
     score_mode: Literal["train", "eval"] = Field(
         "train", description="dropout of the discriminators while they judge; train: on, as released"
     )
     shown_image: Literal["unit", "minmax_batch"] = Field(
         "unit",
-        description="the image beside the mask: in [0, 1], or stretched to it from the least and greatest value of the "
-        "batch on this device (released; there after the normalization by mean and deviation)",
+        description="the image beside the mask: in [0, 1] (ours), or stretched to it from the least and greatest value "
+        "of the batch on this device (released; there after the normalization by mean and deviation)",
     )
     width: int = Field(64, ge=1, description="channels after the first of the discriminators' four convolutions")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of channels, after all but the last convolution")

@@ -39,7 +39,7 @@ from guidedmix_core.methods._teacher import StudentAndTeacher
 from guidedmix_core.modules.representation import Representation
 from guidedmix_core.pseudo import shrink
 from guidedmix_core.rng import At
-from guidedmix_core.segmentors import SegmentationNetwork, resize
+from guidedmix_core.segmentors import SegmentationNetwork
 
 
 class U2PLNetworks(StudentAndTeacher):
@@ -109,7 +109,7 @@ class U2PL(TaughtOnCutMix):
         (labeled, of_labeled), (unlabeled, of_unlabeled) = self.read(nets, batch.image, image, tap)
         look = self._look_again(nets, torch.cat([batch.image, image]), tap, at)
         size = (image.shape[-2], image.shape[-1])
-        doubt = resize(look.logits[len(batch.image) :].float(), size).softmax(1)
+        doubt = nets.teacher.resize(look.logits[len(batch.image) :], size).softmax(1)
         judged = replace(pseudo, probability=doubt)
         kept = self.kept(judged, at)
         terms, metrics = {"supervised": self.labeled.loss(labeled, batch.mask)}, {"kept": kept.float().mean()}
@@ -152,13 +152,13 @@ class U2PL(TaughtOnCutMix):
         assert nets.head is not None and nets.memory is not None and look.rep is not None
         with at.ambient("representation", feature.device):
             rep = nets.head(feature)
-        who = self._parts(batch, judged, look, at)
+        who = self._parts(nets, batch, judged, look, at)
         teacher_rep = _rows(look.rep)
         remember(nets.memory, teacher_rep, who.negative, self.contrast.new_negatives, at)
         return contrastive_loss(_rows(rep), teacher_rep, who, nets.memory, self.contrast, at)
 
     @torch.no_grad()
-    def _parts(self, batch: Batch, judged: Pseudo, look: SecondLook, at: At) -> Parts:
+    def _parts(self, nets: U2PLNetworks, batch: Batch, judged: Pseudo, look: SecondLook, at: At) -> Parts:
         """Which part each pixel plays, at the size of the representations."""
         assert look.rep is not None and judged.probability is not None
         size, rule = (look.rep.shape[-2], look.rep.shape[-1]), self.contrast
@@ -172,7 +172,7 @@ class U2PL(TaughtOnCutMix):
 
         return parts(
             pixels(batch.mask, judged.label),
-            resize(look.logits.float(), size).softmax(1).transpose(0, 1).flatten(1),
+            nets.teacher.resize(look.logits, size).softmax(1).transpose(0, 1).flatten(1),
             sure=pixels(has_class, sure),
             doubtful=pixels(has_class, doubtful),
             labeled=pixels(torch.ones_like(has_class), torch.zeros_like(judged.valid)),

@@ -23,7 +23,7 @@ from guidedmix_core.methods._teacher import Decay, StudentAndTeacher, TaughtByAv
 from guidedmix_core.mixing import CutMix, cutmix_boxes, mix_pseudo, paste
 from guidedmix_core.pseudo import confident, confident_share, teach
 from guidedmix_core.rng import At
-from guidedmix_core.segmentors import Maps, SegmentationNetwork, resize
+from guidedmix_core.segmentors import Maps, SegmentationNetwork
 from guidedmix_core.transfer import sent
 
 
@@ -68,7 +68,7 @@ class UniMatchV2(TaughtByAverage):
         if not self.complementary_dropout:
             return student(image)
         maps = drop_complementary(student.run({"image": image}, until="c5"), self.kept_pairs, at)
-        return resize(student.run(maps, after="c5")["logits"], (image.shape[-2], image.shape[-1]))
+        return student.resize(student.run(maps, after="c5")["logits"], (image.shape[-2], image.shape[-1]))
 
 
 def drop_complementary(maps: Maps, kept_pairs: float, at: At) -> Maps:

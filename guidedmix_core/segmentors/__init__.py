@@ -12,6 +12,7 @@ from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from guidedmix_core.backbones import Backbone, Pyramid
@@ -27,10 +28,11 @@ class SegmentationNetwork(nn.Module):
     `channels[tap]` is the width of each tap. Images are floats in [0, 1]; normalizing them is part of the first stage.
     """
 
-    def __init__(self, stages: dict[str, nn.Module], channels: dict[str, int]) -> None:
+    def __init__(self, stages: dict[str, nn.Module], channels: dict[str, int], *, align_corners: bool) -> None:
         super().__init__()
         self.stages = nn.ModuleDict(stages)
         self.channels = channels
+        self.align_corners = align_corners
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class SegmentationNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "N C H W"]) -> Float[Tensor, "N K H W"]:
         """Logits at the size of the image."""
-        return resize(self.run({"image": image})["logits"], (image.shape[-2], image.shape[-1]))
+        return self.resize(self.run({"image": image})["logits"], (image.shape[-2], image.shape[-1]))
 
     def read(
         self, image: Float[Tensor, "N C H W"], tap: str
@@ -60,17 +62,25 @@ class SegmentationNetwork(nn.Module):
         """Logits at the size of the image, and the map at a tap on the way to them."""
         maps = self.run({"image": image}, until=tap)
         logits = self.run(maps, after=tap)["logits"]
-        return resize(logits, (image.shape[-2], image.shape[-1])), maps[tap]
+        return self.resize(logits, (image.shape[-2], image.shape[-1])), maps[tap]
+
+    def resize(self, logits: Float[Tensor, "N K h w"], size: tuple[int, int]) -> Float[Tensor, "N K H W"]:
+        """Bilinear, in fp32 whatever the network computes in, by the segmentor's convention of corners."""
+        return resize(logits.float(), size, align_corners=self.align_corners)
 
     def tail(self, after: str) -> SegmentationNetwork:
         """A network of the stages after a tap, sharing their weights with this one."""
         taps = self.taps[self.taps.index(after) + 1 :]
-        return SegmentationNetwork({tap: self.stages[tap] for tap in taps}, self.channels)
+        return SegmentationNetwork(
+            {tap: self.stages[tap] for tap in taps}, self.channels, align_corners=self.align_corners
+        )
 
 
-def resize(logits: Float[Tensor, "N K h w"], size: tuple[int, int]) -> Float[Tensor, "N K H W"]:
-    """Bilinear, corners not aligned: what every compared code does with logits."""
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+def resize(
+    feature: Float[Tensor, "N D h w"], size: tuple[int, int], *, align_corners: bool
+) -> Float[Tensor, "N D H W"]:
+    """Bilinear."""
+    return F.interpolate(feature, size=size, mode="bilinear", align_corners=align_corners)
 
 
 class Segmentor(Component, ABC):
@@ -80,6 +90,12 @@ class Segmentor(Component, ABC):
     taps: ClassVar[tuple[str, ...]]
 
     backbone: Backbone
+    align_corners: bool = Field(
+        False,
+        description="of bilinear resizing of maps and logits: the middles of corner pixels lie on each other, for "
+        "which crops of 16 n + 1 pixels are made (UniMatch, ST++, CPS, U2PL, AugSeg, ClassMix, PCR); false: their "
+        "outer corners do (mmseg, and so GuidedMix-Net)",
+    )
 
     def check_tap(self, tap: str, path: str) -> None:
         """ValueError, beginning with the field's dotted path, if there is no such tap."""

@@ -41,4 +41,5 @@ class DeepLabV3(Segmentor):
             "logits": Stage("decoder", "logits", Classifier(self.channels, num_classes, self.dropout)),
         }
         widths = (backbone.channels[-1], aspp.channels, self.channels, self.channels, num_classes)
-        return SegmentationNetwork(stages, dict(zip(self.taps, widths, strict=True)))
+        channels = dict(zip(self.taps, widths, strict=True))
+        return SegmentationNetwork(stages, channels, align_corners=self.align_corners)

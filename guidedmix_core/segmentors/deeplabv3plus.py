@@ -43,26 +43,29 @@ class DeepLabV3Plus(Segmentor):
             "c5": Encoder(self.backbone, backbone, {"c2": low}),
             "aspp": Stage("c5", "aspp", aspp),
             "context": Stage("aspp", "context", conv_block(aspp.channels, self.aspp_channels, 1, norm=self.norm)),
-            "joined": _Join(backbone.channels[low], self.low_level_channels, self.norm),
+            "joined": _Join(backbone.channels[low], self.low_level_channels, self.norm, self.align_corners),
             "decoder": Stage("joined", "decoder", _fuse(joined, self.decoder_channels, self.norm)),
             "logits": Stage("decoder", "logits", Classifier(self.decoder_channels, num_classes, self.dropout)),
         }
         widths = (backbone.channels[-1], aspp.channels, self.aspp_channels, joined, self.decoder_channels, num_classes)
-        return SegmentationNetwork(stages, dict(zip(self.taps, widths, strict=True)))
+        channels = dict(zip(self.taps, widths, strict=True))
+        return SegmentationNetwork(stages, channels, align_corners=self.align_corners)
 
 
 class _Join(nn.Module):
     """The reduced map at stride 4 beside the context, enlarged: what the decoder reads."""
 
-    def __init__(self, low_level: int, reduced: int, norm: Norm) -> None:
+    def __init__(self, low_level: int, reduced: int, norm: Norm, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.reduce = conv_block(low_level, reduced, 1, norm=norm)
 
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"joined": self.join(maps["context"], maps["c2"])}
 
     def join(self, context: Float[Tensor, "N D h w"], c2: Float[Tensor, "N E H W"]) -> Float[Tensor, "N F H W"]:
-        return torch.cat([self.reduce(c2), resize(context, (c2.shape[-2], c2.shape[-1]))], dim=1)
+        size = (c2.shape[-2], c2.shape[-1])
+        return torch.cat([self.reduce(c2), resize(context, size, align_corners=self.align_corners)], dim=1)
 
 
 def _fuse(inputs: int, channels: int, norm: Norm) -> nn.Sequential:

@@ -36,20 +36,23 @@ class UNet(Segmentor):
             "c5": Encoder(self.backbone, backbone, {name: level for level, name in enumerate(names)}),
             "context": Stage("c5", "context", conv_block(c5, self.context_channels, norm=self.norm)),
             "decoder": _Decoder(
-                self.context_channels, dict(zip(names, zip(skips, widths, strict=True), strict=True)), self.norm
+                self.context_channels,
+                dict(zip(names, zip(skips, widths, strict=True), strict=True)),
+                self.norm,
+                self.align_corners,
             ),
             "logits": Stage("decoder", "logits", Classifier(widths[0], num_classes, self.dropout)),
         }
-        return SegmentationNetwork(
-            stages, {"c5": c5, "context": self.context_channels, "decoder": widths[0], "logits": num_classes}
-        )
+        channels = {"c5": c5, "context": self.context_channels, "decoder": widths[0], "logits": num_classes}
+        return SegmentationNetwork(stages, channels, align_corners=self.align_corners)
 
 
 class _Decoder(nn.Module):
     """From the context to the finest map; `levels` gives (width of the skip, width after it) by name, finest first."""
 
-    def __init__(self, context: int, levels: dict[str, tuple[int, int]], norm: Norm) -> None:
+    def __init__(self, context: int, levels: dict[str, tuple[int, int]], norm: Norm, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.joins = nn.ModuleDict()
         width = context
         for name, (skip, after) in reversed(levels.items()):
@@ -61,11 +64,9 @@ class _Decoder(nn.Module):
     def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         feature = maps["context"]
         for name, join in self.joins.items():
-            feature = _join(feature, maps[name], join)
+            feature = join(self._beside(feature, maps[name]))
         return {"decoder": feature}
 
-
-def _join(
-    feature: Float[Tensor, "N D h w"], skip: Float[Tensor, "N E H W"], join: nn.Module
-) -> Float[Tensor, "N F H W"]:
-    return join(torch.cat([resize(feature, (skip.shape[-2], skip.shape[-1])), skip], dim=1))
+    def _beside(self, feature: Float[Tensor, "N D h w"], skip: Float[Tensor, "N E H W"]) -> Float[Tensor, "N F H W"]:
+        size = (skip.shape[-2], skip.shape[-1])
+        return torch.cat([resize(feature, size, align_corners=self.align_corners), skip], dim=1)

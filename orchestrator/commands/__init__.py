@@ -40,7 +40,39 @@ Seeds = Annotated[
         show_default=False,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")]
+
+
+def check_device(device: str) -> str:
+    """Of whoever runs it, here or elsewhere."""
+    from guidedmix_core import ConfigError
+
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"--device {device}: expected auto, cpu, cuda, which is a GPU, or cuda:N")
+    return device
+
+
+def check_own_device(device: str) -> str:
+    """Of this process."""
+    if check_device(device).startswith("cuda"):
+        import torch
+
+        from guidedmix_core import ConfigError
+
+        number = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= number:
+            raise ConfigError(f"--device {device}: torch sees {number} GPUs here; auto takes one if there is one")
+    return device
+
+
+Device = Annotated[
+    str, typer.Option(callback=check_own_device, help="auto, cpu, cuda or cuda:N. auto takes a GPU if there is one.")
+]
+WorkerDevice = Annotated[
+    str,
+    typer.Option(
+        callback=check_device, help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each."
+    ),
+]
 
 
 def study_folder(where: str, without: Collection[str] | None = None) -> StudyFolder:

@@ -42,7 +42,8 @@ def compare(
     """Put studies side by side: a row a cell, a reference, the winner of a search, or a run, with n and interval.
 
     Refuses studies that were judged on other data, splits, classes, crops or parts, and names what differs. Of an
-    experiment that another tool logged to MLflow, runs of equal parameters but for seeds are one row.
+    experiment that another tool logged to MLflow, runs of equal parameters but for seeds are one row. A search enters
+    with the fresh runs of its winners, if it has any.
     """
     from orchestrator.report.sheets import written
     from orchestrator.standings import judged
@@ -65,7 +66,7 @@ def _read(names: list[str], metric: str | None, mlflow: str | None, ignored: lis
     """The metric, and the entries in the order they were asked for. ConfigError says what can't be compared."""
     from guidedmix_core import ConfigError
     from orchestrator.foreign import entry_of
-    from orchestrator.standings import metric_of, read_entry
+    from orchestrator.standings import metric_of, mode_of, read_entry
 
     if len(set(names)) < 2:
         raise ConfigError(f"compare {' '.join(names)}: one study; give two or more (one is shown by guidedmix report)")
@@ -75,7 +76,7 @@ def _read(names: list[str], metric: str | None, mlflow: str | None, ignored: lis
         found = "; ".join(f"{name} by {each}" for each, name in metrics.items()) or "MLflow does not say by which"
         raise ConfigError(f"--metric: which one? The studies are judged by different ones: {found}")
     chosen = metric or next(iter(metrics))
-    entries = []
+    mode, entries = mode_of(folders.values(), chosen), []
     for name in dict.fromkeys(names):
         if name in folders:
             entries.append(read_entry(folders[name], chosen))
@@ -85,7 +86,7 @@ def _read(names: list[str], metric: str | None, mlflow: str | None, ignored: lis
         if not mlflow:
             raise ConfigError(f"{name}: where is MLflow? Set MLFLOW_TRACKING_URI, or give --mlflow URI")
         experiment = name.removeprefix(FOREIGN)
-        entries.append(entry_of(experiment, read_experiment(mlflow, experiment), chosen, ignored))
+        entries.append(entry_of(experiment, read_experiment(mlflow, experiment), chosen, mode, ignored))
     if len({entry.name for entry in entries}) < len(entries):
         entries = [replace(entry, name=name) for name, entry in zip(dict.fromkeys(names), entries, strict=True)]
     return chosen, entries

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.text import Text
 
-from orchestrator.commands import Changes, Seeds, console, default_name, errors, more_blocks, plain_table, print_next
+from orchestrator.commands import (
+    Changes,
+    Seeds,
+    check_device,
+    console,
+    default_name,
+    errors,
+    more_blocks,
+    plain_table,
+    print_next,
+)
 
 if TYPE_CHECKING:
     from guidedmix_core import RunConfig
@@ -47,7 +57,10 @@ def submit(
     ] = None,
     seeds: Seeds = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Make failed runs again.")] = False,
-    device: Annotated[str, typer.Option(help="As the verb takes it. auto of `train`: a GPU if there is one.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(callback=check_device, help="As the verb takes it. auto of `train`: a GPU if there is one."),
+    ] = "auto",
     working_dir: Annotated[Path, typer.Option(help="The folder that goes along: YAML files, and your code.")] = Path(
         "."
     ),

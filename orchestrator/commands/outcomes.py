@@ -31,12 +31,28 @@ def print_search(folder: StudyFolder) -> None:
     print_next({**_where_to_look(folder), "your data": own})
 
 
+def print_run(record: TrialRecord, folder: StudyFolder) -> None:
+    """What a single run came to, and where to look."""
+    from orchestrator.console import short
+    from orchestrator.results import objectives
+    from orchestrator.storage import shown
+    from orchestrator.units import show
+
+    metric, checkpoint = objectives(folder)[0].metric, shown(folder.trial(record.fingerprint).checkpoint / "best.pt")
+    said = f"{short(metric)} {show(metric, record.objective)} at step {record.step}"
+    if record.best is not None and record.best["step"] != record.step:
+        said += f", best {show(metric, record.best['metrics'][metric])} at step {record.best['step']}"
+    _print_adjusted([record])
+    predict = f"guidedmix predict {checkpoint} IMAGES -o DIR"
+    print_next({"result": said, **_where_to_look(folder), "checkpoint": checkpoint, "predict": predict})
+
+
 def print_ablation(folder: StudyFolder) -> None:
     """The cells beside their reference, how they were judged, and where to look."""
     from orchestrator.cells_table import WIDTH, cells_table, headroom_line
     from orchestrator.comparison import asked_for, compare
     from orchestrator.effects_table import effects_table, images_table
-    from orchestrator.image_bootstrap import MEANING, image_gaps
+    from orchestrator.image_bootstrap import MEANING, image_gaps, without_gaps
     from orchestrator.notes import notes
     from orchestrator.results import load_trials
     from orchestrator.signs import meaning
@@ -54,10 +70,13 @@ def print_ablation(folder: StudyFolder) -> None:
         wide.print(table, soft_wrap=True)
     if comparison.effects is not None and comparison.effects.absent:
         console.print(Text(f"No effects of factors: {comparison.effects.absent}.", style="dim"))
-    if (table := images_table(comparison, image_gaps(folder, comparison, comparison.cells))) is not None:
+    gaps = image_gaps(folder, comparison, comparison.cells)
+    if (table := images_table(comparison, gaps)) is not None:
         console.print()
         wide.print(table, soft_wrap=True)
         console.print(Text(f"{MEANING} {meaning(comparison.cells)}".rstrip(), style="dim"))
+    for sentence in without_gaps(gaps):
+        console.print(Text(sentence, style="dim"))
     if (line := headroom_line(comparison)) is not None:
         console.print()
         console.print(line, soft_wrap=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.commands import Changes, Seeds, console, default_name, errors, more_blocks, print_next
+from orchestrator.commands import Changes, Seeds, WorkerDevice, console, default_name, errors, more_blocks, print_next
 
 if TYPE_CHECKING:
     from guidedmix_core import Tree
@@ -33,17 +34,15 @@ def plan(
     probe: Annotated[
         bool, typer.Option("--probe", help="Measure a few steps of each kind of run whose cost is not known.")
     ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
-    ] = "auto",
+    device: WorkerDevice = "auto",
     cluster: Annotated[
         str, typer.Option(help="A file of clusters/, or a path: GPUs, their memory, the price.")
     ] = "local",
     sd: Annotated[
         float | None,
         typer.Option(
-            min=0,
-            help="Standard deviation of paired differences, in points of mIoU. Default: measured, else 0.8.",
+            help="Standard deviation of paired differences as tables write them: points of a share such as mIoU, or "
+            "the objective's own unit. Default: measured, else 0.8 points of mIoU.",
             show_default=False,
         ),
     ] = None,
@@ -63,10 +62,10 @@ def plan(
 
     request, base, folder = _study(file, changes or [], study, seeds)
     where, machine = read_cluster(cluster), Machine.here()
-    needed = needed_by(request.scaling, device)
+    needed, spread = needed_by(request.scaling, device), _spread(sd, request)
 
     def made() -> Plan:
-        return plan_study(request, base, folder, needed, machine, where, None if sd is None else sd / 100)
+        return plan_study(request, base, folder, needed, machine, where, spread)
 
     found = made()
     if probe and found.unmeasured:
@@ -112,6 +111,18 @@ def _study(file: str, changes: list[str], study: str | None, seeds: str | None) 
         request = request.with_more_blocks(more_blocks(seeds))
     name = default_name("ablate" if model is AblationStudy else "tune", file)
     return request, base, StudyFolder(study or f"studies/{name}")
+
+
+def _spread(sd: float | None, study: Study) -> float | None:
+    """As the objective has it."""
+    from guidedmix_core import ConfigError
+    from orchestrator.units import scale_of
+
+    if sd is None:
+        return None
+    if not 0 < sd < math.inf:
+        raise ConfigError(f"--sd {sd:g}: expected a number above 0, the standard deviation of paired differences")
+    return sd / scale_of(study.objectives[0].metric)
 
 
 def _probe(found: Plan, folder: StudyFolder, machine: Machine) -> None:

@@ -16,14 +16,14 @@ from orchestrator.commands import (
     Seeds,
     Studied,
     StudyDir,
+    WorkerDevice,
     console,
     default_name,
     errors,
     more_blocks,
-    print_next,
     study_folder,
 )
-from orchestrator.commands.outcomes import print_ablation, print_search
+from orchestrator.commands.outcomes import print_ablation, print_run, print_search
 from orchestrator.commands.plans import keep_budget
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ Executor = Annotated[
         help="ray_tune: runs side by side, here or on a cluster. inline: one after another in this process, "
         "for debugging."
     ),
-]
-WorkerDevice = Annotated[
-    str, typer.Option(help="auto: as `scaling.gpus_per_worker` says, 0 is the CPU. cpu, or cuda: a GPU each.")
 ]
 RetryFailed = Annotated[
     bool,
@@ -117,6 +114,7 @@ def train(
     mlflow: Annotated[
         str, typer.Option(help="As `tracking.mlflow` of a study: a URI, or auto; empty: no MLflow.")
     ] = "auto",
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
     from guidedmix_core import build, fingerprint, override, parse_changes, read_run
@@ -131,22 +129,13 @@ def train(
     folder = StudyFolder(study or f"studies/{default_name('train', base)}-{fingerprint(config)[:8]}")
     live, windows = RunConsole(console), tracker(mlflow or None, folder)
     with _reported(folder, windows):
-        record = train_one(config, base, folder, [*windows, live], live.progress, device)
+        record = train_one(config, base, folder, [*windows, live], live.progress, device, retry_failed=retry_failed)
     if record.failure:
         errors.print(Text(f"failed ({record.failure['reason']}): {record.failure['message']}"), soft_wrap=True)
-        trial = folder.trial(record.fingerprint)
-        place = shown(trial.path)
-        errors.print(Text(f"traceback: {shown(trial.traceback)}; remove {place} to run it again"), soft_wrap=True)
+        traceback = shown(folder.trial(record.fingerprint).traceback)
+        errors.print(Text(f"traceback: {traceback}; --retry-failed makes it again"), soft_wrap=True)
         raise typer.Exit(1)
-    checkpoint = shown(folder.trial(record.fingerprint).checkpoint / "best.pt")
-    print_next(
-        {
-            "report": shown(folder.report),
-            "checkpoint": str(checkpoint),
-            "look": f"guidedmix ui {folder.place}",
-            "predict": f"guidedmix predict {checkpoint} IMAGES -o DIR",
-        }
-    )
+    print_run(record, folder)
 
 
 def report(study: Studied) -> None:

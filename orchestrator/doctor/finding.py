@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.folder import StudyFolder
-from orchestrator.storage import publish
+from orchestrator.storage import move
 
 Level = Literal["blocks", "wrong", "untidy", "note"]
 """blocks: the study can't be gone on with. wrong: a run, or what is told of one, is missing or not to be trusted.
@@ -32,16 +32,12 @@ class Finding:
 def aside(folder: StudyFolder, *paths: Path) -> Callable[[], None]:
     """A repair that moves what is there of these to the same place under `aside/`."""
 
-    def move() -> None:
+    def repair() -> None:
         for path in paths:
             if path.exists():
-                target = place_aside(folder, path)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.rename(target)
-                publish(target)  # before anything in an object store is gone, or replaced
-                publish(path)
+                move(path, place_aside(folder, path))
 
-    return move
+    return repair
 
 
 def place_aside(folder: StudyFolder, path: Path) -> Path:

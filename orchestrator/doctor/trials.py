@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from orchestrator.folder import (
     write_lines,
 )
 from orchestrator.results import ENDED
+from orchestrator.storage import move, remove
 
 NAMES = {"fingerprint", "number", "role", "label", "params", "seed", "steps"}
 END = {"state", "objective", "step", "steps", "seconds", "metrics", "best", "failure", "started", "ended"}
@@ -108,7 +109,7 @@ class _Check:
             cure = f"set aside: {right.path.name} is there, too"
             return Finding("wrong", trial.path, problem, cure, aside(self.folder, trial.path))
         cure = "gets its name back"
-        return Finding("wrong", trial.path, problem, cure, lambda: trial.path.rename(right.path))
+        return Finding("wrong", trial.path, problem, cure, partial(move, trial.path, right.path))
 
     def _config(self, params: Mapping[str, Any]) -> Iterator[Finding]:
         """Once a run has begun. A configuration that another version of the code wrote may have another name now."""
@@ -200,8 +201,8 @@ class _Check:
             cure = "set aside; intervals over images leave this run's cell out"
             yield Finding("wrong", trial.counts, problem, cure, aside(self.folder, trial.counts))
         if trial.leave.exists():
-            cure = "removed"
-            yield Finding("untidy", trial.leave, "asks a run to leave that has ended", cure, trial.leave.unlink)
+            problem = "asks a run to leave that has ended"
+            yield Finding("untidy", trial.leave, problem, "removed", partial(remove, trial.leave))
 
     def _middle(self, names: Mapping[str, Any]) -> Iterator[Finding]:
         """Of a run without an end: whether it can be gone on with."""
@@ -225,7 +226,7 @@ class _Check:
         is_stopped_early = (self.request.get("scheduler") or {"name": "none"})["name"] != "none"
         if trial.stop.exists() and not is_stopped_early:
             problem = "asks the run to stop, and nobody stops runs of this study early"
-            yield Finding("wrong", trial.stop, problem, "removed", trial.stop.unlink)
+            yield Finding("wrong", trial.stop, problem, "removed", partial(remove, trial.stop))
 
     def _rest(self) -> Iterator[Finding]:
         for folder in (self.trial.path, self.trial.checkpoint, self.trial.panels):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from guidedmix_core import ConfigError
+from orchestrator import attempts
 from orchestrator.doctor.finding import Finding, aside
 from orchestrator.folder import StudyFolder, read_json
-from orchestrator.mlflow_mirror import STATUS, Cursor, Mirror, first_line
-from orchestrator.mlflow_run import metric_name, run_name
-from orchestrator.mlflow_store import MlflowStore, StoredRun, located
+from orchestrator.mlflow_mirror import STATUS, Mirror
+from orchestrator.mlflow_outbox import Cursor
+from orchestrator.mlflow_run import ASIDE, metric_name, run_name
+from orchestrator.mlflow_store import MlflowStore, StoredRun, first_line, located
 from orchestrator.results import TrialRecord, curves, load_trials, objectives
 
 SYNC = "MLflow is made to match the folder"
@@ -49,7 +51,7 @@ class _Audit:
         self.folder, self.known = folder, known
         self.store = MlflowStore(known["uri"], folder, known["experiment_id"])
         self.metric = metric_name(objectives(folder)[0].metric)
-        self.incomplete: dict[str, str] = {}
+        self.incomplete: dict[str, Cursor] = {}
         self.superfluous: list[str] = []
 
     def findings(self) -> Iterator[Finding]:
@@ -64,8 +66,10 @@ class _Audit:
         parents: list[StoredRun] = []
         of_trial: dict[str, list[StoredRun]] = defaultdict(list)
         for run in self.store.runs(self.known["key"]):
-            is_study = run.tags["guidedmix.role"] == "study"
-            (parents if is_study else of_trial[run.tags["guidedmix.fingerprint"]]).append(run)
+            if (role := run.tags["guidedmix.role"]) == "study":
+                parents.append(run)
+            elif role != ASIDE:
+                of_trial[run.tags["guidedmix.fingerprint"]].append(run)
         return parents, of_trial
 
     def _study(self, parents: list[StoredRun], records: list[TrialRecord]) -> Iterator[Finding]:
@@ -79,6 +83,10 @@ class _Audit:
 
     def _trial(self, record: TrialRecord, runs: list[StoredRun]) -> Iterator[Finding]:
         name, trial = run_name(record), self.folder.trial(record.fingerprint)
+        attempt = attempts.present(trial)
+        if len(current := [run for run in runs if run.attempt == attempt]) < len(runs):
+            yield self._finding(f"MLflow takes an attempt that was put aside for {name}")
+            runs = current
         if not runs:
             if trial.config.exists():
                 yield self._finding(f"MLflow has no run of {name}")
@@ -96,7 +104,7 @@ class _Audit:
             problem = f"MLflow has step {twice[0]} of {name} twice"
             yield self._finding(problem, "the run goes into MLflow's trash, and is made anew from the folder")
         elif missing:
-            self.incomplete[record.fingerprint] = run.id
+            self.incomplete[record.fingerprint] = Cursor(run.id, attempt=attempt)
             yield self._finding(f"MLflow lacks step {missing[0]} of {name}")
         elif run.status != STATUS[state] or run.tags.get("guidedmix.state") != state:
             yield self._finding(f"MLflow says {run.status} of {name}, which is {state}")
@@ -117,10 +125,10 @@ class _Audit:
         _match(self.folder, self.known["uri"], self.incomplete)
 
 
-def _match(folder: StudyFolder, uri: str, incomplete: dict[str, str] | None = None) -> None:
-    """`incomplete`: runs, by fingerprint, that get all their metrics once more; what MLflow has, it drops."""
+def _match(folder: StudyFolder, uri: str, incomplete: dict[str, Cursor] | None = None) -> None:
+    """`incomplete`: of trials whose runs get all their metrics once more; what MLflow has, it drops."""
     mirror = Mirror(uri, folder)
-    mirror.cursors |= {trial: Cursor(run) for trial, run in (incomplete or {}).items()}
+    mirror.cursors |= incomplete or {}
     try:
         mirror.sync()
     except Exception as error:  # of MLflow, its database driver or the network

@@ -6,6 +6,7 @@ is killed at any moment loses nothing but the steps since each run's last checkp
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -13,8 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ray import cloudpickle, tune
+from ray.air.execution._internal import RayActorManager, TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.search import Searcher
@@ -41,6 +47,8 @@ LIGHT = {"memory": float(2**20)}
 """Of who passes on a group's reports: Tune wants something, the workers need every CPU."""
 PATIENCE = 60.0
 """Seconds until a record that a worker has written must be visible to the driver."""
+CROWDED = "run fewer at once (scaling.concurrent), or give each less: a smaller augment.crop or train.batch_size"
+"""The cure where Ray ends processes because the memory of a node is full."""
 
 
 def run(
@@ -93,9 +101,43 @@ def _tune(driver: Driver, group: Group, concurrent: int, scratch: Path) -> None:
         ),
     )
     try:
-        tuner.fit()
+        with _mortal_actors():
+            tuner.fit()
     except _Broken as broken:
         raise broken.error from None
+
+
+class _MemoryFullError(RayActorError):
+    """Of a process that Ray has ended because the memory of its node was full."""
+
+
+class _Actors(RayActorManager):
+    """To Ray's own, what an actor's process may die of is in two classes of errors. Any other, such as that its memory
+    monitor has killed the process, it raises through Tune's loop, and all runs are lost."""
+
+    def _actor_start_failed(self, tracked_actor: TrackedActor, exception: Exception) -> None:
+        super()._actor_start_failed(tracked_actor, _as_death(exception))
+
+    def _actor_task_failed(self, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
+        super()._actor_task_failed(tracked_actor_task, _as_death(exception))
+
+
+def _as_death(error: Exception) -> Exception:
+    if not isinstance(error, RayError) or isinstance(error, (RayActorError, RayTaskError)):
+        return error
+    kind = _MemoryFullError if isinstance(error, OutOfMemoryError) else RayActorError
+    return kind(error_msg=str(error))
+
+
+@contextmanager
+def _mortal_actors() -> Iterator[None]:
+    """Inside, Tune's loop takes the death of any process for a failure of its run: Tune starts it again."""
+    before = tune_controller.RayActorManager
+    tune_controller.RayActorManager = _Actors
+    try:
+        yield
+    finally:
+        tune_controller.RayActorManager = before
 
 
 class _Broken(BaseException):  # not an Exception: Tune would take that for the trial's own
@@ -157,7 +199,7 @@ class _Events(tune.Callback):
     ) -> None:
         with _through_tune():
             job = self._job(trial)
-            if self._driver.reported(job, result["step"], result["metrics"]):
+            if self._driver.reported(job, result["step"], json.loads(result["metrics"])):
                 ask_for(job.folder.stop)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -171,13 +213,14 @@ class _Events(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its processes died, more often than a run is restarted. Its own failures a run records itself."""
         with _through_tune():
-            job, error = self._job(trial), _last_error(trial)
+            job, known = self._job(trial), _known_errors(trial)
+            error = _last_error(trial, known)
             if is_disk_full(cause := getattr(error, "cause", error)):
                 raise cause
             if job.folder.leave.exists():
                 self._driver.left(job)
             else:
-                self._driver.ended(job, lose_trial(job.config, job.folder, error))
+                self._driver.ended(job, lose_trial(job.config, job.folder, error, known))
 
     def _job(self, trial: Trial) -> Job:
         return self._driver.out[trial.config["fingerprint"]]
@@ -186,12 +229,21 @@ class _Events(tune.Callback):
         return {}
 
 
-def _last_error(trial: Trial) -> BaseException:
+def _last_error(trial: Trial, known: str) -> BaseException:
     """As Tune keeps it on this machine; it may not have reached Tune's storage yet."""
     file = trial.pickled_error_file
     if file is None or not Path(file).exists():
-        return ConnectionError(f"the process of the run was lost ({trial.get_error() or 'nothing more is known'})")
-    return cloudpickle.loads(Path(file).read_bytes())
+        return ConnectionError(f"the process of the run was lost ({known or 'nothing more is known'})")
+    error = cloudpickle.loads(Path(file).read_bytes())
+    if isinstance(error, _MemoryFullError):  # Ray says a page: which processes had how much
+        return ConnectionError(f"{str(error).splitlines()[0]}; {CROWDED}")
+    return error
+
+
+def _known_errors(trial: Trial) -> str:
+    """Of all processes that the run has lost, as Tune has noted them on this machine."""
+    file = trial.error_file
+    return Path(file).read_text() if file is not None and Path(file).exists() else ""
 
 
 class _Silence(TrialProgressCallback):
@@ -217,11 +269,13 @@ def _visible_record(job: Job) -> TrialRecord:
 
 @contextmanager
 def _scratch(folder: StudyFolder) -> Iterator[Path]:
-    """Beside the study, because every node sees it; a study in a store needs no such place."""
-    path = folder.path.resolve() / ".ray"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
+    """Beside the study, because every node sees it; a study in a store needs no such place. Of another name at each
+    start: into the last one's a worker of a killed driver may still write."""
+    place = folder.path.resolve() / ".ray"
+    shutil.rmtree(place, ignore_errors=True)
+    path = place / uuid4().hex[:8]
+    path.mkdir(parents=True)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)

@@ -10,7 +10,7 @@ import yaml
 from orchestrator.blocks import paths, sections
 from orchestrator.comparison import ENOUGH_HEADROOM, Cell, Comparison
 from orchestrator.failures import counted
-from orchestrator.image_bootstrap import MEANING
+from orchestrator.image_bootstrap import MEANING, image_gaps, without_gaps
 from orchestrator.notes import notes
 from orchestrator.report import gallery, panels, tables
 from orchestrator.report.cells import cell_rows, changes_words, class_rows, harmed, image_rows, mask_rows, spread_of
@@ -39,6 +39,7 @@ def context(facts: Facts) -> dict[str, Any]:
     stems = None if pictures is None else [picture.stem for picture in pictures]
     legend = panels.legend(facts, shown[0][1] if shown else None)
     goal = facts.goal
+    over_images = image_gaps(facts.folder, comparison, shown_cells(comparison))
     return {
         "title": facts.folder.name,
         "kind": "Ablation",
@@ -69,7 +70,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),
         "colors": cell_colors(comparison),
         "classes": class_rows(facts, comparison, legend),
-        "over_images": image_rows(facts, comparison),
+        "over_images": image_rows(over_images),
+        "not_over_images": without_gaps(over_images),
         "meaning": MEANING,
         "panel_rows": panels.rows_of(facts, shown, stems) if shown else [],
         "panel_titles": [picture.why for picture in pictures or ()],
@@ -144,7 +146,7 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         room = spread_of(comparison.objective.metric, comparison.headroom)
         said.append(
             f"There is little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
-            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits the schedule, and a part of "
+            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits {reference.name}, and a part of "
             "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )
     if text := harmed(facts, comparison):

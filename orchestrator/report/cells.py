@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.comparison import Cell, Comparison
 from orchestrator.factors import leaves
 from orchestrator.failures import counted
-from orchestrator.image_bootstrap import image_gaps
+from orchestrator.image_bootstrap import ImageGaps, with_gaps
 from orchestrator.report.choice import shown_cells
 from orchestrator.report.curves import HARM, late_accuracies
 from orchestrator.report.facts import Facts
@@ -127,9 +127,8 @@ def class_gap(cell: Cell, reference: Cell, metric: str) -> tuple[Estimate | None
     return estimate([*cell.values(metric).values()]), gap
 
 
-def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
-    """Of the cells that a page holds, where their images and the reference's are the same."""
-    found = image_gaps(facts.folder, comparison, shown_cells(comparison))
+def image_rows(found: Mapping[str, ImageGaps | str]) -> list[ImageRow]:
+    """Of the cells that have an interval over images."""
     return [
         ImageRow(
             name,
@@ -138,7 +137,7 @@ def image_rows(facts: Facts, comparison: Comparison) -> list[ImageRow]:
             " to ".join(difference("val/miou", end) for end in gaps.miou.interval),
             gaps.counts,
         )
-        for name, gaps in found.items()
+        for name, gaps in with_gaps(found).items()
     ]
 
 

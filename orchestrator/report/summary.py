@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator.budgets import Budgets, budgets
+from orchestrator.budgets import Budgets, TunedRuns, budgets
 from orchestrator.importance import Importances
 from orchestrator.report.confirmed import fresh_sentences
 from orchestrator.report.curves import harm
@@ -183,7 +183,7 @@ def _beside(facts: Facts, winner: TrialRecord, references: list[TrialRecord]) ->
 
 
 def _budgets(facts: Facts) -> Budgets:
-    return budgets(facts.folder, facts.request, facts.records)
+    return budgets(TunedRuns(facts.folder), facts.request, facts.records)
 
 
 def _important(facts: Facts, found: Importances) -> str:

@@ -107,7 +107,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
     skipped = made.get("skipped") or ()
     rows = {
         "Command": _command(here.get("command")),
-        "Code": _git(here.get("git")),
+        "Code": _git(facts, here.get("git")),
         "Device": _joined(made.get("device") or here.get("device"), made.get("host")),
         "System": _joined(here.get("platform"), f"Python {here['python']}" if here.get("python") else None),
         "Packages": ", ".join(
@@ -128,7 +128,7 @@ def provenance(facts: Facts) -> list[tuple[str, str]]:
 def provenance_of_runs(facts: Facts) -> list[tuple[str, str]]:
     """Code, machines and data of all runs that have begun, which may be more than one of each; none if none has."""
     made = [found for record in facts.records if (found := facts.environments[record.fingerprint])]
-    code = Counter(_git(each.get("git")) for each in made)
+    code = Counter(_git(facts, each.get("git")) for each in made)
     places = Counter(_joined(each.get("device"), each.get("host")) for each in made)
     data = Counter(str(each["data"]) for each in made if each.get("data"))
     rows = {"Code of the runs": code, "Machines": places, "Data of the runs": data}
@@ -194,11 +194,15 @@ def _command(command: Any) -> str:
     return " ".join([program, *map(str, command[1:])])
 
 
-def _git(git: Mapping[str, Any] | None) -> str:
+def _git(facts: Facts, git: Mapping[str, Any] | None) -> str:
     if not git:
         return ""
-    changed = f"with uncommitted changes (digest {git.get('diff')})" if git.get("dirty") else "clean"
-    return f"commit {str(git.get('sha', ''))[:12]}, {changed}"
+    commit = f"commit {str(git.get('sha', ''))[:12]}"
+    if not git.get("dirty"):
+        return f"{commit}, clean"
+    patch = facts.folder.code / f"{git.get('diff')}.patch"
+    kept = f"code/{patch.name}" if patch.exists() else f"digest {git.get('diff')}"
+    return f"{commit}, with uncommitted changes ({kept})"
 
 
 def _counted(found: Counter[str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from guidedmix_core.batch import IGNORE, Batch, StepLosses
@@ -99,6 +100,20 @@ def test_a_resumed_run_is_bitwise_the_unbroken_one(method: str, tmp_path: Path) 
     after = trained(run_of(method), tmp_path)
     assert before.losses + after.losses == usual(method).losses
     assert_bitwise_equal(after.weights, usual(method).weights)
+
+
+def test_maps_are_resized_by_the_convention_of_the_segmentor(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpolate, seen = F.interpolate, set()
+
+    def watching(*args: object, **settings: object) -> Tensor:
+        seen.add(settings.get("align_corners"))
+        return interpolate(*args, **settings)
+
+    monkeypatch.setattr(F, "interpolate", watching)
+    trained(run_of(method, **{"segmentor.align_corners": True}), tmp_path)
+    assert seen - {None} == {True}  # None: masks, by nearest neighbor
 
 
 def test_the_global_generator_is_untouched(method: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import colorsys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ import torchvision.transforms.v2.functional as peer
 from torch.testing import assert_close
 
 from guidedmix_core.augment import Crops, center_crops, first_balanced, random_crops, resample_image, resample_mask
-from guidedmix_core.color import blur, jitter, strong_view
+from guidedmix_core.color import blur, distortion, jitter, strong_view
 from guidedmix_core.config import Augment
 from guidedmix_core.rng import generator
 
@@ -137,6 +139,54 @@ def test_jitter_is_torchvisions():
             image = change(image, 0.6 + 0.8 * factor)
         expected.append(peer.adjust_hue(image, 0.2 * (2 * hue - 1)))
     assert_close(jitter(IMAGES, draws, 0.4), torch.stack(expected), atol=1e-5, rtol=0)
+
+
+RANGES = ((-32 / 255, 32 / 255, 0), (0.5, 1.5, 1), (0.5, 1.5, 1), (-36 / 360, 36 / 360, 0))
+"""mmseg's of brightness, contrast, saturation and hue; and what changes nothing."""
+
+
+def photometric_distortion(pixel: list[float], draws: list[float]) -> list[float]:
+    """mmseg's, of one pixel and in floats."""
+    shift, contrast, saturation, turn = (
+        low + (high - low) * draws[4 + i] if draws[i] < 0.5 else neutral
+        for i, (low, high, neutral) in enumerate(RANGES)
+    )
+    before, after = (contrast, 1) if draws[8] < 0.5 else (1, contrast)
+    hue, saturated, value = colorsys.rgb_to_hsv(*(clipped(clipped(channel + shift) * before) for channel in pixel))
+    turned = colorsys.hsv_to_rgb((hue + turn) % 1, clipped(saturated * saturation), value)
+    return [clipped(channel * after) for channel in turned]
+
+
+def clipped(value: float) -> float:
+    return min(max(value, 0.0), 1.0)
+
+
+def test_weak_color_at_one_half_is_mmsegs_photometric_distortion():
+    images, draws = torch.rand(64, 3, 1, 1, generator=generator("pixel")), torch.rand(64, 9, generator=generator(0))
+    pairs = zip(images[:, :, 0, 0].tolist(), draws.tolist(), strict=True)
+    expected = torch.tensor([photometric_distortion(*pair) for pair in pairs])
+    assert_close(distortion(images, draws, 0.5)[:, :, 0, 0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("operation", range(4))
+def test_weak_color_applies_each_operation_to_half_of_the_images(operation):
+    draws = torch.rand(2000, 9, generator=generator(0))
+    draws[:, [i for i in range(4) if i != operation]] = 1
+    images = torch.tensor([0.3, 0.5, 0.4]).view(1, 3, 1, 1).expand(2000, 3, 1, 1)
+    changed = (distortion(images, draws, 0.5) - images).abs().amax(1).flatten() > 1e-5
+    assert torch.equal(changed, draws[:, operation] < 0.5)
+
+
+def test_gray_pixels_keep_no_color_under_weak_color():
+    gray = IMAGES[:, :1].expand(6, 3, 20, 24)
+    changed = distortion(gray, torch.rand(6, 9, generator=generator(0)), 0.5)
+    assert_close(changed.amax(1), changed.amin(1), atol=1e-6, rtol=0)
+
+
+def test_weak_color_leaves_its_image_alone():
+    before = IMAGES.clone()
+    distortion(IMAGES, torch.rand(6, 9, generator=generator(0)), 0.5)
+    assert torch.equal(IMAGES, before)
 
 
 def test_blur_is_torchvisions():

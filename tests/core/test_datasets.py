@@ -103,6 +103,17 @@ def test_a_damaged_image_is_an_oserror(tmp_path, damage):
         camvid.read_image(camvid.records("train")[0])
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_an_image_with_wider_pixels_than_bytes_is_named(tmp_path, kind):
+    camvid = CamVid(root=str(write_camvid(tmp_path)))
+    path = tmp_path / "train" / "train_0.png"
+    Image.fromarray(np.full((24, 32), 300, kind)).save(path, format="TIFF")
+    with pytest.raises(
+        ConfigError, match=r"train_0\.png: the image has wider pixels \(mode .*save it scaled to 0 to 255"
+    ):
+        camvid.read_image(camvid.records("train")[0])
+
+
 def folder(root, **fields) -> Folder:
     return build(Tree({"root": str(root), "class_names": ["ground", "thing"], **fields}, {}), Folder)
 

@@ -196,6 +196,21 @@ def test_telemetry_is_empty_without_the_truth(tmp_path):
     assert list(data.telemetry("cpu")) == []
 
 
+def test_a_damaged_mask_that_is_withheld_is_left_out_of_the_telemetry_and_told(tmp_path, caplog):
+    listed = {"split.labeled_list": write_lines(tmp_path / "list.txt", "train_6", "train_2")}
+    config = camvid_run(write_camvid(tmp_path), {**listed, "evaluate.telemetry_images": 8})
+    masks = tmp_path / "trainannot"
+    (masks / "train_0.png").write_bytes(b"damaged")
+    (masks / "train_3.png").write_bytes(
+        (write_camvid(tmp_path / "other", (9, 9)) / "trainannot/train_3.png").read_bytes()
+    )
+    data = open_data(config)
+    assert [sum(len(truth) for _, truth in data.telemetry("cpu")) for _ in range(2)] == [4, 4]
+    assert caplog.messages == [
+        "2 masks of unlabeled images can't be read (train_0, train_3); others judge pseudo masks"
+    ]
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_training_is_the_same_without_the_withheld_masks(tmp_path, drawn):
     listed = {"split.labeled_list": write_lines(tmp_path / "list.txt", "train_6", "train_2")}

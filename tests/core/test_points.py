@@ -44,13 +44,15 @@ def test_a_crop_smaller_than_the_grid_gives_each_of_its_rows() -> None:
     assert torch.equal(points.row, torch.arange(5).view(5, 1).expand(5, 8))
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("small", [(8, 10), (5, 7), (33, 41), (1, 1)])
-def test_reading_is_resizing_and_indexing(small: tuple[int, int]) -> None:
+def test_reading_is_resizing_and_indexing(small: tuple[int, int], align_corners: bool) -> None:
     feature = torch.randn(2, 3, *small, generator=generator("test"))
     points = draw_points(generator("points"), (33, 41), 8)
-    large = resize(feature, (33, 41))
-    assert_close(points.read(feature), large[:, :, points.row, points.column], atol=1e-5, rtol=1e-5)
-    assert_close(every_pixel((33, 41)).read(feature), large, atol=1e-5, rtol=1e-5)
+    large = resize(feature, (33, 41), align_corners=align_corners)
+    read = points.read(feature, align_corners=align_corners)
+    assert_close(read, large[:, :, points.row, points.column], atol=1e-5, rtol=1e-5)
+    assert_close(every_pixel((33, 41)).read(feature, align_corners=align_corners), large, atol=1e-5, rtol=1e-5)
 
 
 def test_reading_is_grid_sample() -> None:
@@ -58,15 +60,15 @@ def test_reading_is_grid_sample() -> None:
     points = draw_points(generator("points"), (32, 40), 8)
     place = torch.stack([(points.column + 0.5) / 40, (points.row + 0.5) / 32], dim=2) * 2 - 1
     expected = F.grid_sample(feature, place.expand(2, -1, -1, -1), padding_mode="border", align_corners=False)
-    assert_close(points.read(feature), expected, atol=1e-5, rtol=1e-5)
+    assert_close(points.read(feature, align_corners=False), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_gradient_is_that_of_resizing_and_indexing() -> None:
     points = draw_points(generator("points"), (32, 32), 8)
     gradients = []
-    for read in (points.read, lambda feature: resize(feature, (32, 32))[:, :, points.row, points.column]):
+    for read in (points.read, lambda feature, **how: resize(feature, (32, 32), **how)[:, :, points.row, points.column]):
         feature = torch.randn(1, 2, 8, 8, generator=generator("test")).requires_grad_()
-        read(feature).square().sum().backward()
+        read(feature, align_corners=False).square().sum().backward()
         gradients.append(feature.grad)
     assert_close(*gradients)
 
@@ -74,4 +76,5 @@ def test_the_gradient_is_that_of_resizing_and_indexing() -> None:
 def test_half_precision_is_read_in_full() -> None:
     feature = torch.randn(1, 2, 8, 8, generator=generator("test")).bfloat16()
     points = draw_points(generator("points"), (32, 32), 8)
-    assert_close(points.read(feature), points.read(feature.float()), atol=0, rtol=0)
+    half, full = (points.read(which, align_corners=False) for which in (feature, feature.float()))
+    assert_close(half, full, atol=0, rtol=0)

@@ -24,9 +24,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "last.pt"
 
 
-def test_a_checkpoint_is_judged_as_its_run_was(checkpoint: Path, tmp_path: Path) -> None:
-    result = train(small_run(), Listening(), Checkpoints(tmp_path), device="cpu")
-    metrics, judged = evaluate_checkpoint(checkpoint, {}, "cpu")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_checkpoint_is_judged_as_its_run_was(precision: str, tmp_path: Path) -> None:
+    config = small_run({"train.precision": precision})
+    result = train(config, Listening(), Checkpoints(tmp_path), device="cpu")
+    metrics, judged = evaluate_checkpoint(tmp_path / "last.pt", {}, "cpu")
     assert metrics["val/miou"] == result.metrics["val/miou"]
     assert (judged.counts == result.counts).all()
 

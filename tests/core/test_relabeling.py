@@ -19,6 +19,7 @@ from guidedmix_core.loaders import open_data
 from guidedmix_core.methods import Relabel
 from guidedmix_core.place import Place
 from guidedmix_core.relabeling import most_stable, predict_mask, relabel, stability
+from guidedmix_core.rng import generator
 from guidedmix_core.stage_folder import StageFolder, save_weights
 from guidedmix_core.trainer import train
 from tests.listening import Listening
@@ -72,15 +73,24 @@ def test_a_mask_is_the_class_of_the_largest_mean_probability_over_views() -> Non
     mirrored = torch.tensor([[[[0.0, 9.0]], [[9.0, 0.0]]]])  # seen from behind: class 0 on the left, surely class 1
     network = Recorded(plain, mirrored)
     image = torch.rand(1, 3, 1, 2)
-    mask = predict_mask(network, image, (1.0,), True)
+    mask = predict_mask(network, image, (1.0,), True, align_corners=False)
     assert mask.tolist() == [[0, 1]]
     assert torch.equal(network.seen[1], image.flip(-1))
 
 
 def test_every_scale_is_seen_and_comes_back_to_the_size_of_the_image() -> None:
     network = Recorded(*(torch.rand(1, 3, side, side) for side in (4, 8, 12)))
-    assert predict_mask(network, torch.rand(1, 3, 8, 8), (0.5, 1.0, 1.5), False).shape == (8, 8)
+    mask = predict_mask(network, torch.rand(1, 3, 8, 8), (0.5, 1.0, 1.5), False, align_corners=False)
+    assert mask.shape == (8, 8)
     assert [tuple(image.shape[-2:]) for image in network.seen] == [(4, 4), (8, 8), (12, 12)]
+
+
+def test_corners_stay_corners_at_every_scale_if_they_are_aligned() -> None:
+    said = torch.rand(1, 3, 4, 4, generator=generator("said"))
+    network, image = Recorded(said), torch.rand(1, 3, 8, 8, generator=generator("image"))
+    mask = predict_mask(network, image, (0.5,), False, align_corners=True)
+    assert torch.equal(network.seen[0][..., ::3, ::3], image[..., ::7, ::7])
+    assert mask[::7, ::7].tolist() == said.argmax(1)[0, ::3, ::3].tolist()
 
 
 def test_the_stored_masks_are_those_of_the_stages_network(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
 import torch
 
 from guidedmix_core.fields import Ramp
@@ -43,6 +47,23 @@ def test_ambient_draws_come_from_the_key_and_leave_the_global_state() -> None:
         second = torch.rand(3)
     assert torch.equal(first, second)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_ambient_seeds_the_gpu_it_is_asked_for_and_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current, seeded = [0], []
+
+    @contextmanager
+    def device(wanted: str) -> Iterator[None]:
+        current.append(torch.device(wanted).index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "manual_seed", lambda seed: seeded.append(current[-1]))
+    monkeypatch.setattr(torch.random, "fork_rng", lambda *_, **__: nullcontext())
+    with ambient(0, "dropout", device="cuda:1"):
+        pass
+    assert seeded == [1]
 
 
 def test_a_ramp_starts_at_zero_and_stays_at_its_end() -> None:

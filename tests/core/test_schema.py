@@ -110,6 +110,33 @@ def test_a_change_without_an_equals_sign_is_an_error() -> None:
         parse_changes(["train.steps"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["method.name=cps", "method.mitrans.depth=2"], "command line: method.mitrans: unknown key"),
+        (["data.name=folder"], "command line: data.root: required, and not given"),
+        (["Method.name=cps"], "command line: Method: unknown key; did you mean 'method'?"),
+        (["split.labeled=1.5"], "command line: split: labeled=1.5: expected a count"),
+        (["train.accumulate=3"], "run.yaml:9 and command line: train.batch_size=4: expected a multiple of"),
+        (["augment.crop=[]"], "command line: augment.crop=[]: expected more items"),
+        (["augment.crop=[9,9,9]"], "command line: augment.crop=[9, 9, 9]: expected at most 2 items"),
+    ],
+)
+def test_what_a_change_broke_is_blamed_on_the_change(changes: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(override(tree(), parse_changes(changes), "command line"))
+    assert str(caught.value).startswith(said)
+
+
+def test_a_change_given_twice_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"train\.steps is given twice"):
+        parse_changes(["train.steps=10", "train.steps=20"])
+    with pytest.raises(ConfigError, match=r"cells\.a: method\.name is given twice, also inside of method"):
+        override(tree(), {"method.name": "cps", "method": {"name": "mean_teacher"}}, "cells.a")
+    both = {"method": {"name": "mean_teacher"}, "method.threshold": 0.9}
+    assert override(tree(), both, "cells.a").values["method"] == {"name": "mean_teacher", "threshold": 0.9}
+
+
 def test_flatten_spells_components_by_name() -> None:
     assert flatten(build(tree()))["segmentor.backbone.name"] == "tiny"
 

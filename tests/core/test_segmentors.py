@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from guidedmix_core.backbones.timm import Timm
@@ -14,7 +15,7 @@ from guidedmix_core.modules.encoder import low_level
 from guidedmix_core.optimizers import backbone_and_head
 from guidedmix_core.rng import ambient
 from guidedmix_core.sections import Optim
-from guidedmix_core.segmentors import SegmentationNetwork, Segmentor
+from guidedmix_core.segmentors import SegmentationNetwork, Segmentor, resize
 from guidedmix_core.segmentors.deeplabv3 import DeepLabV3
 from guidedmix_core.segmentors.deeplabv3plus import DeepLabV3Plus
 from guidedmix_core.segmentors.unet import UNet
@@ -97,6 +98,32 @@ def test_a_tail_shares_its_weights_and_gives_the_same_logits(name):
 @pytest.mark.parametrize("name", SEGMENTORS)
 def test_logits_have_the_size_of_the_image(name, size):
     assert built(small(name))(image(2, size)).shape == (2, NUM_CLASSES, *size)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_every_map_is_resized_by_the_convention_of_the_segmentor(name, align_corners, monkeypatch):
+    network, interpolate, seen = built(small(name, align_corners=align_corners)), F.interpolate, []
+
+    def watching(*args, **settings):
+        seen.append(settings["align_corners"])
+        return interpolate(*args, **settings)
+
+    monkeypatch.setattr(F, "interpolate", watching)
+    network(image())
+    network.read(image(), "context")
+    network.tail("c5").resize(torch.rand(1, 2, 3, 4), (6, 8))
+    assert len(seen) >= 3 and set(seen) == {align_corners}
+
+
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_logits_are_enlarged_in_full_precision(name):
+    network, size = built(small(name)).eval(), (33, 41)
+    with torch.autocast("cpu", torch.bfloat16):
+        small_logits = network.run({"image": image()})["logits"]
+        assert small_logits.dtype == torch.bfloat16
+        for logits in (network(image()), network.read(image(), "context")[0]):
+            assert torch.equal(logits, resize(small_logits.float(), size, align_corners=False))
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -15,18 +15,20 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
+from guidedmix_core import stages
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.config import RunConfig
-from guidedmix_core.errors import ConfigError, TrialFailed
+from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
 from guidedmix_core.loaders import open_data
 from guidedmix_core.reports import StageReport
 from guidedmix_core.stage_folder import StageFolder, load_weights
-from guidedmix_core.stages import address
+from guidedmix_core.stages import address, lineage
 from guidedmix_core.trainer import train
 from tests.listening import Listening
-from tests.runs import small_run
+from tests.runs import NEEDS, small_run
 from tests.trees import write, write_camvid
 
 WARM = {"stages": [{"method": "supervised", "steps": 5}]}
@@ -213,6 +215,17 @@ def test_other_images_at_the_same_place_are_another_stage(tmp_path: Path) -> Non
     assert address(config, open_data(config)) != before
 
 
+def test_other_pretrained_weights_at_the_same_place_are_another_stage_of_the_same_run(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    backbone = {"name": "timm", "model": "resnet18", "weights": str(path)}
+    config = small_run({"segmentor.backbone": backbone})
+    found = set()
+    for content in (b"one", b"other"):
+        path.write_bytes(content)
+        found.add((address(config, open_data(config)), lineage(config)))
+    assert len(found) == 2 and len({tree for _, tree in found}) == 1
+
+
 @pytest.mark.parametrize(("step", "left"), [(1, 5), (4, 3)])
 def test_a_run_that_is_cut_in_its_stage_goes_on_bitwise(made: Made, tmp_path: Path, step: int, left: int) -> None:
     """From its last checkpoint: there is one every two steps, as in the run itself."""
@@ -311,6 +324,31 @@ def test_of_two_processes_that_need_a_stage_one_trains_it_and_one_waits(
     assert states(listening) == [(0, "waits"), (0, "reused")]
     assert len(listening.losses) == 4
     assert_bitwise_equal(weights, made.weights)
+
+
+class Leaving(Listening):
+    """It must go once the stage is there."""
+
+    def leaves(self) -> bool:
+        return states(self)[-1:] == [(0, "trained")]
+
+
+def test_who_waits_for_another_process_leaves_when_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "PATIENCE", 0.01)
+    stage = StageFolder(tmp_path / "stages" / address(warm().up_to(0), open_data(warm())))
+    stage.path.mkdir(parents=True)
+    with FileLock(stage.lock), pytest.raises(Preempted):
+        go(warm(), tmp_path / "run", tmp_path / "stages", waiting := Listening(leave_at=0))
+    assert (states(waiting), waiting.losses) == ([(0, "waits")], [])
+
+
+def test_who_labels_images_leaves_when_it_must_and_another_start_labels_them(tmp_path: Path) -> None:
+    config = small_run({"method.name": "st_plus_plus", **NEEDS["st_plus_plus"]})
+    with pytest.raises(Preempted):
+        go(config, tmp_path / "run", tmp_path / "stages", leaving := Leaving())
+    assert len(leaving.losses) == 3
+    go(config, tmp_path / "run", tmp_path / "stages", again := Listening())
+    assert (states(again), len(again.losses)) == ([(0, "reused")], 4)
 
 
 def test_who_waits_for_a_process_that_is_killed_takes_over_at_its_checkpoint(

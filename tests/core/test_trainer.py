@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from guidedmix_core.building import build_networks, sees_batches
+from guidedmix_core.building import build_networks, sees_batches, synchronized
 from guidedmix_core.checkpoint import Checkpoints, read_checkpoint
 from guidedmix_core.errors import ConfigError, Preempted, TrialFailed
 from guidedmix_core.metrics import mean_iou
 from guidedmix_core.reports import Report
+from guidedmix_core.rng import generator
 from guidedmix_core.trainer import train
 from tests.listening import Listening
 from tests.runs import small_run
+
+LONG = small_run({"train.steps": 8})
 
 
 def test_the_last_step_is_always_evaluated(tmp_path: Path) -> None:
@@ -26,6 +31,29 @@ def test_the_last_step_is_always_evaluated(tmp_path: Path) -> None:
 def test_a_stop_is_obeyed_at_its_report_and_said_in_the_result(tmp_path: Path) -> None:
     result = train(small_run(), Listening(stop_at=2), Checkpoints(tmp_path), device="cpu")
     assert (result.step, result.stopped) == (2, True)
+
+
+class Stopped(Listening):
+    """Of a run that was asked to stop, and died before it heard so."""
+
+    def stops(self) -> bool:
+        return True
+
+
+def test_a_stop_that_nobody_heard_is_obeyed_at_the_report_that_the_run_goes_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        train(LONG, Listening(leave_at=2), Checkpoints(tmp_path), device="cpu")
+    asked = Stopped()
+    result = train(LONG, asked, Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped, asked.losses, asked.reports) == (2, True, [], [])
+
+
+def test_between_two_reports_a_stop_waits_for_the_next_one(tmp_path: Path) -> None:
+    with pytest.raises(Preempted):
+        train(LONG, Listening(leave_at=3), Checkpoints(tmp_path), device="cpu")
+    asked = Stopped(stop_at=0)
+    result = train(LONG, asked, Checkpoints(tmp_path), device="cpu")
+    assert (result.step, result.stopped, [report.step for report in asked.reports]) == (4, True, [4])
 
 
 def test_a_stop_at_the_last_step_is_an_ordinary_end(tmp_path: Path) -> None:
@@ -154,3 +182,13 @@ def test_judging_is_heard_of_between_steps(tmp_path: Path) -> None:
 def test_only_batch_norm_sees_the_other_images(norm: str, sees: bool) -> None:
     config = small_run({"segmentor.norm": norm, "segmentor.backbone.norm": "group"})
     assert sees_batches(config) is sees
+
+
+def test_batch_norm_over_workers_keeps_the_activations_within_it_and_the_names_of_its_weights() -> None:
+    backbone = {"name": "timm", "model": "tf_efficientnet_lite0", "weights": "none"}
+    nets = build_networks(small_run({"segmentor.backbone": backbone}), 7).eval()
+    converted, image = synchronized(copy.deepcopy(nets)), torch.rand(1, 3, 64, 64, generator=generator("test"))
+    kinds = {type(layer) for layer in converted.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
+    assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    assert list(converted.state_dict()) == list(nets.state_dict())
+    torch.testing.assert_close(converted.student(image), nets.student(image))

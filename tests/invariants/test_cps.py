@@ -157,6 +157,15 @@ def test_the_branches_share_a_pretrained_backbone_and_nothing_else(monkeypatch: 
     assert drawn.isdisjoint(equal)
 
 
+def test_after_a_stage_the_branches_share_its_backbone_and_the_first_alone_has_its_head() -> None:
+    config = run_of("cps")
+    handed = {name: torch.full_like(weight, 2) for name, weight in networks(config).student.state_dict().items()}
+    nets = build_networks(config, NUM_CLASSES, start=handed)
+    student, peer = (dict(branch.named_parameters()) for branch in nets.branches)
+    assert all((weight == 2).all() for weight in student.values())
+    assert {name for name, weight in peer.items() if (weight == 2).all()} == {n for n in peer if ".backbone." in n}
+
+
 def test_the_result_is_the_first_branch_or_the_mean_of_both() -> None:
     nets, image = networks(run_of("cps")).eval(), some_batch().image
     first, mean = (run_of("cps", {"method.evaluate": which}).method.predictor(nets) for which in ("first", "mean"))

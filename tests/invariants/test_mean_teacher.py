@@ -126,6 +126,13 @@ def test_the_result_is_the_network_asked_for() -> None:
         assert config.method.predictor(nets) is getattr(nets, which)
 
 
+@pytest.mark.parametrize(("method", "judged"), [("mean_teacher", "teacher"), ("classmix", "student")])
+def test_classmix_is_judged_by_its_student_as_in_the_released_code(method: str, judged: str) -> None:
+    config = run_of(method)
+    nets = networks(config)
+    assert config.method.result(nets) is getattr(nets, judged)
+
+
 def test_separate_passes_differ_from_a_joint_one_only_in_statistics() -> None:
     together, apart = (
         without_normalization(run_of("mean_teacher", {**PLAIN, "method.joint_batch": joint})) for joint in (True, False)

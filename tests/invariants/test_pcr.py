@@ -174,8 +174,10 @@ def test_a_bank_without_any_class_gives_a_loss_of_0_and_no_nan() -> None:
     assert all(p.grad is None or p.grad.eq(0).all() for p in nets.student.parameters())
 
 
-def test_the_terms_are_the_formulas() -> None:
-    config = without_normalization(run_of("pcr", {**PLAIN, "method.threshold": 0.4}))
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_terms_are_the_formulas(align_corners: bool) -> None:
+    changes = {"method.threshold": 0.4, "segmentor.align_corners": align_corners}
+    config = without_normalization(run_of("pcr", {**PLAIN, **changes}))
     batch = some_batch()
     nets = begun(config, networks(config), batch)
     points = draw_points(At(0, LATE, STEPS).shared("points"), (32, 40), 8)
@@ -187,7 +189,7 @@ def test_the_terms_are_the_formulas() -> None:
         ("unlabeled", batch.unlabeled.weak, label.masked_fill(~kept, IGNORE)),
     ):
         feature = nets.student.run({"image": image}, until="context")["context"]
-        feature = resize(feature, (32, 40))[:, :, points.row, points.column]
+        feature = resize(feature, (32, 40), align_corners=align_corners)[:, :, points.row, points.column]
         target = target[:, points.row, points.column]
         logits = predicted(nets.bank, feature)
         loss = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
@@ -284,7 +286,7 @@ def test_prototypes_follow_the_points_they_are_told_to(where: str) -> None:
     ]
     truth, label = points.of(batch.mask), points.of(pseudo.argmax(1))
     right, agrees = (
-        predicted(nets.bank, points.read(feature)).argmax(1) == target
+        predicted(nets.bank, points.read(feature, align_corners=False)).argmax(1) == target
         for feature, target in zip(features, (truth, label), strict=True)
     )
     expected = {
@@ -303,7 +305,7 @@ def test_kmeans_prototypes_are_means_of_their_classs_labeled_features() -> None:
     by_mean = begun(mean, networks(mean), batch)
     with torch.no_grad():
         feature = nets.student.eval().run({"image": batch.image}, until="context")["context"]
-    rows = resize(feature, (32, 40)).permute(0, 2, 3, 1)
+    rows = resize(feature, (32, 40), align_corners=False).permute(0, 2, 3, 1)
     expected = torch.stack([rows[batch.mask == k].mean(0) for k in range(NUM_CLASSES)])
     assert_close(nets.bank.vectors[:, 0], expected, atol=1e-5, rtol=1e-4)
     assert_close(by_mean.bank.vectors[:, 0], expected, atol=1e-5, rtol=1e-4)
@@ -333,7 +335,10 @@ def test_a_few_pixels_are_drawn_from_all_images() -> None:
     nets = begun(config, networks(config), batch)
     with torch.no_grad():
         feature = nets.student.eval().run({"image": batch.image}, until="context")["context"]
-    rows, owner = resize(feature, (32, 40)).permute(0, 2, 3, 1), torch.arange(2).view(2, 1, 1).expand(2, 32, 40)
+    rows, owner = (
+        resize(feature, (32, 40), align_corners=False).permute(0, 2, 3, 1),
+        torch.arange(2).view(2, 1, 1).expand(2, 32, 40),
+    )
     mine = batch.mask == 1
     image = owner[mine][torch.cdist(nets.bank.vectors[1], rows[mine]).argmin(1)]
     assert image.unique().tolist() == [0, 1]

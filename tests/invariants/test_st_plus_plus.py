@@ -29,7 +29,7 @@ class Watched(Student):
     """Keeps what its student sees; the logits are the same for all images, and depend on the pixel."""
 
     def __init__(self) -> None:
-        super().__init__(SegmentationNetwork({}, {}))
+        super().__init__(SegmentationNetwork({}, {}, align_corners=False))
         self.student.forward = self.see
 
     def see(self, image: Tensor) -> Tensor:

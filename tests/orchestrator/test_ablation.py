@@ -30,6 +30,7 @@ blocks:
   seed: [0, 1, 2]
   split.seed: [0, 1, 5]
 """
+SHIPPED = [path.stem for path in sorted(Path(search_spaces()[0]).glob("ablation/*.yaml"))]
 
 
 @pytest.fixture
@@ -137,6 +138,20 @@ def test_a_cell_that_is_no_run_is_named_with_its_block(write):
     assert "the cell 'taught' in block 0 is no run:" in problem_of(write(("threshold: 0.8", "threshold: 1.8")))
 
 
+def test_a_cell_that_gives_a_value_twice_is_refused(write):
+    file = write(("plain: {}", "plain: {method.name: supervised, method: {name: cps}}"))
+    assert "ablation.yaml:7: not readable as YAML: method.name is given twice, also inside of method" in problem_of(
+        file
+    )
+
+
+def test_a_cell_that_is_judged_otherwise_is_remarked_before_it_runs(write):
+    study, base = load(write(("plain: {}", "plain: {evaluate.part: test}")))
+    assert any(
+        said.startswith("all is judged otherwise than plain: evaluate.part of the base") for said in study.remarks(base)
+    )
+
+
 def test_blocks_are_needed_and_cells_are_too(write):
     for missing in ("blocks", "cells"):
         values = yaml.safe_load(Path(write()).read_text())
@@ -199,11 +214,17 @@ def test_an_ablation_is_dumped_and_built_again_without_loss(write):
     assert AblationStudy.model_validate(dump(study)) == study
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(Path(search_spaces()[0]).glob("ablation/*.yaml"))])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_each_ablation_that_comes_with_the_project_is_sound(name):
     study, base = load(name)
     runs = study.plan(base)["runs"]
     assert len({digest for row in runs.values() for digest in row}) == len(runs) * len(study.block_values)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_all_labels_are_the_ceiling_of_each_ablation_that_has_them_and_no_rival(name):
+    study, _ = load(name)
+    assert "all_labels" not in study.names or study.ceiling == "all_labels"
 
 
 def test_a_cell_of_the_small_run_needs_no_file():

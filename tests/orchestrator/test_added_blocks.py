@@ -110,7 +110,7 @@ def test_the_table_says_when_and_why_a_cell_was_decided(finished: StudyFolder) -
     assert "worse after 3" in " ".join(rows["slow"])
     assert "no difference shown open" in " ".join(rows["noisy"])
     assert any("repeated looks, after 3 to 5 blocks" in note for note in notes(comparison))
-    # 2 / 2^5 times three looks; 2 / 2^8 times six is the first below 0.05
+    # 2 / 2^5 times three looks; if there may be more blocks, 2 / 2^8 times six is the first below 0.05
     assert any("can't go below 0.188; it takes 8 to reach 0.05" in note for note in notes(comparison))
 
 

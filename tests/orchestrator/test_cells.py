@@ -278,7 +278,7 @@ def test_a_reference_that_fails_of_a_bug_in_the_first_block_ends_the_study_each_
     for _ in range(2):
         with pytest.raises(
             ConfigError,
-            match=r"the reference 'usual · seed 0' failed.*bug.*with --retry-failed it runs what failed again",
+            match=r"the reference 'usual · seed 0' failed.*bug.*then the same command goes on with --retry-failed",
         ):
             made(folder)
     assert [record.state for record in load_trials(folder)] == ["failed"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from guidedmix_core import ConfigError
+from guidedmix_core import ConfigError, dump
 from orchestrator.cli import app
 from orchestrator.folder import StudyFolder
 from orchestrator.foreign import ForeignRun, entry_of, is_seed
-from orchestrator.standings import judged, read_entry
+from orchestrator.standings import judged, mode_of, read_entry
 from orchestrator.standings_table import footnotes
-from tests.orchestrator.ablation_folder import CELLS, write_ablation
+from tests.orchestrator.ablation_folder import CELLS, SCORES, write_ablation
 from tests.orchestrator.study_folder import write_study
+from tests.orchestrator.test_confirmation import confirm, study_of
+from tests.orchestrator.test_confirmation import run as run_search
 
 PROTOCOL = {
     "data": {"name": "camvid", "root": "/here", "size": [180, 240]},
@@ -79,9 +83,65 @@ def test_a_row_is_a_cell_a_winner_or_a_reference(study, search):
     assert teacher.interval[1] - teacher.mean == pytest.approx(3.182 * 0.01520 / 2, rel=1e-3)
 
 
+def test_which_way_a_metric_is_better_is_known_of_a_study_s_objective(study):
+    assert mode_of([StudyFolder(study)], "val/miou") == "max"
+    assert mode_of([StudyFolder(study)], "val/loss") is None
+
+
 def test_the_winner_of_a_search_is_said_to_flatter(search):
     (note,) = read_entry(StudyFolder(search), "val/miou").notes
     assert "the winner is the best of 12 trials by the very images it is judged on" in note
+
+
+def searched(path: Path, at_most: int = 1000, **changes: Any) -> StudyFolder:
+    """A search of four trials, the best 0.9, and its fresh runs, which have 0.79, 0.80 and 0.81."""
+    folder = StudyFolder(path)
+    for job in run_search(study_of(**changes), folder, at_most=at_most):
+        job.folder.config.write_text(yaml.safe_dump(dump(job.config)))
+    return folder
+
+
+def test_a_search_that_was_run_again_enters_with_its_fresh_runs_and_not_with_the_lucky_trial(tmp_path):
+    entry = read_entry(searched(tmp_path / "fresh"), "val/miou")
+    assert [(row.name, row.role, len(row.runs)) for row in entry.standings] == [
+        ("plain", "reference", 3),
+        ("trial 3", "winner", 3),
+    ]
+    winner = entry.standings[1].value
+    assert winner is not None and winner.interval is not None
+    assert (winner.mean, winner.sd) == (pytest.approx(0.8), pytest.approx(0.01))
+    assert entry.notes == (
+        "fresh: the best 1 of 4 trials, run again in fresh blocks: chosen by the val part, judged by the val part",
+        "fresh: not run again, so left out: gray",
+    )
+
+
+def test_fresh_runs_stand_beside_what_was_judged_by_their_part(tmp_path):
+    fresh = searched(tmp_path / "fresh", **confirm(part="test")).path
+    other = searched(tmp_path / "other", **confirm(part="test")).path
+    lucky = searched(tmp_path / "lucky", confirm=None).path
+    assert compared(fresh, other, "--csv", tmp_path / "all.csv").exit_code == 0
+    means = [(row["row"], row["n"], round(float(row["mean"]), 3)) for row in read(tmp_path / "all.csv")]
+    assert means == [("plain", "3", 0.5), ("trial 3", "3", 0.8)] * 2
+    assert "fresh and lucky: evaluate.part: test and val" in refused(fresh, lucky)
+
+
+def test_fresh_runs_that_are_not_all_there_are_said_to_be_unfinished(tmp_path):
+    entry = read_entry(searched(tmp_path / "some", at_most=8), "val/miou")
+    assert [len(row.runs) for row in entry.standings] == [1, 1]
+    assert "some: UNFINISHED, 4 of its cells' runs have no end yet" in entry.notes
+
+
+def test_before_its_first_fresh_run_a_winner_is_said_to_flatter(tmp_path):
+    entry = read_entry(searched(tmp_path / "none", at_most=7), "val/miou")
+    assert [row.role for row in entry.standings] == ["winner", "reference", "reference"]
+    assert "which flatters" in entry.notes[0]
+
+
+def test_a_study_whose_reference_failed_is_compared_by_the_protocol_of_its_other_cells(tmp_path, study):
+    scores = {**SCORES, "supervised": (None,) * 4}
+    other = configure(write_ablation(tmp_path / "other", panels=0, scores=scores), split={"labeled": 16})
+    assert "methods and other: split.labeled: 8 and 16" in refused(study, other)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +262,7 @@ def test_what_decides_is_no_seed(name):
 
 def test_runs_of_equal_parameters_but_for_the_seed_are_one_row():
     runs = [run(f"{lr}{seed}", 0.5 + 0.01 * seed, lr=lr, seed=str(seed)) for lr in ("0.1", "0.2") for seed in (0, 1, 2)]
-    entry = entry_of("unimatch", runs, "miou")
+    entry = entry_of("unimatch", runs, "miou", "max")
     assert [(row.name, len(row.runs)) for row in entry.standings] == [("lr=0.1", 3), ("lr=0.2", 3)]
     value = entry.standings[0].value
     assert value is not None
@@ -211,12 +271,12 @@ def test_runs_of_equal_parameters_but_for_the_seed_are_one_row():
 
 def test_what_was_made_of_another_tool_s_runs_is_said():
     runs = [run("a", 70.0, lr="1", out="x"), run("b", 71.0, lr="1", out="y"), run("c", 0.0, "FAILED", lr="1")]
-    notes = " ".join(entry_of("theirs", runs, "miou").notes)
+    notes = " ".join(entry_of("theirs", runs, "miou", "max").notes)
     assert "nothing of them is verified" in notes
     assert "1 of 3 runs are left out" in notes
     assert "values above 1, so all are read as percent" in notes
     assert "--ignore it: out" in notes
-    together = entry_of("theirs", runs, "miou", ["out"])
+    together = entry_of("theirs", runs, "miou", "max", ["out"])
     assert together.standings[0].value is not None
     assert together.standings[0].value.mean == pytest.approx(0.705)
     assert "taken to be independent" in " ".join(together.notes)
@@ -224,7 +284,27 @@ def test_what_was_made_of_another_tool_s_runs_is_said():
 
 def test_a_metric_that_no_run_has_is_told_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'miou'"):
-        entry_of("theirs", [run("a", 0.5)], "val_miou")
+        entry_of("theirs", [run("a", 0.5)], "val_miou", None)
+
+
+@pytest.mark.parametrize("diverged", [math.nan, math.inf, -math.inf, sys.float_info.max])
+def test_a_run_of_another_tool_that_diverged_is_left_out_and_counted(diverged):
+    runs = [run("a", 0.5, lr="1", seed="0"), run("b", diverged, lr="1", seed="1"), run("c", 0.7, lr="1", seed="2")]
+    entry = entry_of("theirs", runs, "miou", "max")
+    (row,) = entry.standings
+    assert (row.runs, row.value and row.value.mean) == (("a", "c"), pytest.approx(0.6))
+    assert "theirs: 1 of 3 runs are left out: not finished, or without a finite miou" in entry.notes
+    with pytest.raises(ConfigError, match="no finished run has a finite 'miou'; its runs that have it"):
+        entry_of("theirs", runs[1:2], "miou", "max")
+
+
+@pytest.mark.parametrize(
+    ("mode", "order"), [("max", ["2", "1", "3"]), ("min", ["3", "1", "2"]), (None, ["1", "2", "3"])]
+)
+def test_rows_of_another_tool_are_sorted_best_first_where_that_is_known_and_else_by_name(mode, order):
+    runs = [run(lr, value, lr=lr) for lr, value in (("1", 0.3), ("3", 0.2), ("2", 0.4))]
+    names = [row.name for row in entry_of("theirs", runs, "miou", mode).standings]
+    assert names == [f"lr={lr}" for lr in order]
 
 
 def test_mlflow_without_an_address_is_refused(tmp_path, study, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -29,22 +31,23 @@ FEW = plus(0.041, 0.035, 0.034)
 SEVEN = plus(0.041, 0.035, 0.034, 0.044, 0.036, 0.040, 0.038)
 
 
-def record_of(cell: str, block: int, score: float | None) -> TrialRecord:
-    """None: the run failed."""
+def record_of(cell: str, block: int, score: float | None, data: str | None = None) -> TrialRecord:
+    """None: the run failed; nothing is noted of its data."""
     state, failure = ("complete", None) if score is not None else ("failed", {"reason": "diverged", "message": ""})
     metrics = {} if score is None else {"val/miou": score}
-    names = {"label": f"{cell} · seed {block}", "params": {}, "seed": block, "cell": cell, "block": block}
+    names = {"label": f"{cell} · seed {block}", "params": CELLS[cell], "seed": block, "cell": cell, "block": block}
     ends = {"step": 4, "steps": 4, "seconds": 314.0, "best": None, "started": None, "ended": None}
     what = {"fingerprint": f"{cell}-{block}", "number": 0, "role": "trial", "mlflow_run_id": None, "stages": []}
-    what |= {"adjusted": None, "reused_from": None}
+    what |= {"adjusted": None, "reused_from": None, "data": data}
     return TrialRecord(**what, **names, **ends, state=state, objective=score, metrics=metrics, failure=failure)
 
 
-def study(scores: Scores, **request: Any) -> Comparison:
+def study(scores: Scores, data: Mapping[tuple[str, int], str] = MappingProxyType({}), **request: Any) -> Comparison:
     """A comparison of these scores; cells that are not named are thirteen points above the reference."""
     blocks = max(map(len, scores.values()))
     scores = {cell: scores.get(cell, plus(0.13, 0.131, 0.132, 0.13, 0.129, 0.13, 0.13)[:blocks]) for cell in CELLS}
-    records = [record_of(cell, block, score) for cell, row in scores.items() for block, score in enumerate(row)]
+    made = ((cell, block, score) for cell, row in scores.items() for block, score in enumerate(row))
+    records = [record_of(cell, block, score, data.get((cell, block))) for cell, block, score in made]
     runs = {cell: [f"{cell}-{block}" for block in range(blocks)] for cell in CELLS}
     names = {"reference": "supervised", "ceiling": "all_labels", "cells": CELLS, "runs": runs}
     return compare({"objectives": [{"metric": "val/miou", "mode": "max"}], **names, **request}, records)
@@ -104,6 +107,24 @@ def test_the_correction_counts_every_comparison_but_the_ceilings() -> None:
     assert any("Holm's correction for 3 comparisons" in note for note in notes(comparison))
 
 
+def test_equal_cells_are_one_comparison_and_are_judged_alike() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]})
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+    first, twin = cell_of(comparison), cell_of(comparison, "guidedmix")
+    assert (twin.evidence, twin.verdict) == (first.evidence, first.verdict)
+    assert first.evidence.p_adjusted == first.evidence.p  # the larger one of two
+    assert any("Holm's correction for 2 comparisons" in note for note in notes(comparison))
+
+
+def test_equal_cells_take_the_same_looks() -> None:
+    runs = {cell: [f"{cell}-{block}" for block in range(3)] for cell in CELLS}
+    looked = {"sequential": {"max_blocks": 5}, "first_look": 3}
+    comparison = study(scores(FEW), runs={**runs, "guidedmix": runs["mean_teacher"]}, **looked)
+    assert cell_of(comparison, "guidedmix").evidence == cell_of(comparison).evidence
+    assert [cell.name for cell in comparison.family] == ["mean_teacher", "unstable"]
+
+
 def test_a_difference_inside_the_margin_is_said_to_be_small() -> None:
     close = scores(plus(0.001, -0.0005, 0.0004, 0.0))
     comparison = study(close, analysis={"margin": 0.3})
@@ -132,6 +153,26 @@ def test_differences_without_spread_show_nothing() -> None:
     assert cell_of(comparison).verdict == "equal differences: no interval"
     assert cell_of(comparison, "guidedmix").verdict == "equal differences: no interval"
     assert "mean_teacher" not in [cell.name for cell in comparison.family]
+
+
+def test_a_cell_that_is_judged_on_other_images_is_said_to_be() -> None:
+    cells = {**CELLS, "mean_teacher": {**CELLS["mean_teacher"], "evaluate.part": "test", "evaluate.batch_size": 2}}
+    said = 'mean_teacher is judged otherwise than supervised: evaluate.part="test"; the difference shows that, too.'
+    assert said in notes(study(scores(plus(0.01, 0.02)), cells=cells))
+    assert not any("judged otherwise" in note for note in notes(study(scores(plus(0.01, 0.02)))))
+
+
+def test_blocks_whose_data_has_changed_between_the_runs_are_in_no_difference_and_that_is_said() -> None:
+    old = {("supervised", block): "old" for block in range(3)}
+    some = {("mean_teacher", 0): "old", ("mean_teacher", 1): "new", ("all_labels", 1): "with other labels"}
+    comparison = study(scores(FEW), {**old, **some})
+    versus = {cell.name: cell.versus.n for cell in comparison.cells if cell.versus}
+    assert versus == {"all_labels": 3, "mean_teacher": 2, "guidedmix": 3, "unstable": 3}
+    said = "The data has changed between runs of supervised and of mean_teacher (1), in so many blocks"
+    assert [note for note in notes(comparison) if note.startswith(said)]
+    own, _ = cell_of(comparison).pairs(comparison.reference, "val/miou")
+    assert set(own) == {0, 2}
+    assert not [note for note in notes(study(scores(FEW), old)) if "data has changed" in note]
 
 
 def test_a_value_that_is_no_number_is_no_value() -> None:
@@ -216,4 +257,4 @@ def test_the_table_of_images_counts_classes() -> None:
     header, row = shown(table).splitlines()
     assert "95 % over 1449 images" in header
     assert row.split() == ["mean_teacher", "+3.0", "(+1.0", "to", "+5.0)", "2", "0", "1"]
-    assert images_table(comparison, {}) is None
+    assert images_table(comparison, {}) is images_table(comparison, {"mean_teacher": "too few"}) is None

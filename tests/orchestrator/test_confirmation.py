@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from guidedmix_core import ConfigError, RunConfig, Tree, build
-from orchestrator.budgets import budgets
+from orchestrator import folder as folder_module
+from orchestrator.budgets import TunedRuns, budgets
 from orchestrator.confirmation import Confirmation, confirmation
 from orchestrator.confirmation_table import print_confirmation
 from orchestrator.console import leaderboard
@@ -23,6 +25,7 @@ from orchestrator.proposals import Job
 from orchestrator.report import write_exports, write_page
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import SearchStudy
+from orchestrator.summary import Summary
 from tests.runs import small_tree
 
 FLIPS = [0.1, 0.2, 0.3, 0.4]
@@ -206,6 +209,17 @@ def test_a_search_that_goes_on_may_have_another_winner_and_the_old_fresh_runs_le
     assert len(read_json(folder.summary)["trials"]) == 2 + 4 + 2 * 3
 
 
+def test_a_winner_whose_run_is_gone_is_said_made_again_and_chosen_anew(folder: StudyFolder) -> None:
+    run(study_of(), folder)
+    (winner,) = found(folder).winners
+    shutil.rmtree(folder.trial(winner.trial.fingerprint).path)
+    assert confirmation(folder.request(), load_trials(folder)) == (
+        "the run of trial 3 is gone: the same command makes it again, and then chooses anew"
+    )
+    assert names(run(study_of(), folder)) == [("trial", None, None)]
+    assert found(folder).is_current
+
+
 def test_a_confirmation_can_be_asked_for_after_the_search(folder: StudyFolder) -> None:
     run(study_of(confirm=None), folder)
     assert "confirmation" not in read_json(folder.summary)
@@ -312,7 +326,7 @@ def test_a_reference_with_parameters_is_searched_with_as_many_trials_and_its_bes
     assert [job.params for job in tuning] == [{"augment.gray": 1.0, "optim.power": power} for power in (0.5, 0.7, 0.8)]
     fresh = {job.cell: job.config for job in jobs if job.role == "confirm"}
     assert fresh["gray"].optim.power == 0.8
-    spent = budgets(folder, folder.request(), load_trials(folder))
+    spent = budgets(TunedRuns(folder), folder.request(), load_trials(folder))
     gray = spent.references["gray"]
     assert gray is not None and gray.best is not None
     assert (gray.trials, spent.search.trials, gray.best.number) == (3, 3, 2)
@@ -320,11 +334,25 @@ def test_a_reference_with_parameters_is_searched_with_as_many_trials_and_its_bes
     assert read_json(folder.summary)["best"]["role"] == "trial"
 
 
+def test_of_the_journal_only_what_is_new_is_read_for_another_summary(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(study_of(**TUNED), folder)
+    read, record = [], folder_module._record
+    monkeypatch.setattr(folder_module, "_record", lambda path, *line: read.append(path) or record(path, *line))
+    summary = Summary(folder)
+    first = summary.text()
+    assert read.count(folder.journal) == len(folder.journal.read_text().splitlines())
+    read.clear()
+    folder.append({"event": "study_started"})
+    assert (summary.text(), read) == (first, [folder.journal])
+
+
 def test_a_reference_that_is_one_of_its_own_trials_is_run_once_and_keeps_its_place(folder: StudyFolder) -> None:
     """The base has optim.power 0.9: the reference itself is a point of its own space."""
     jobs = run(study_of(**TUNED, confirm=None), folder)
     assert len([job for job in jobs if job.role == "tuning"]) == 2
-    gray = budgets(folder, folder.request(), load_trials(folder)).references["gray"]
+    gray = budgets(TunedRuns(folder), folder.request(), load_trials(folder)).references["gray"]
     assert gray is not None and gray.best is not None
     assert (gray.trials, gray.best.label, gray.best.role) == (3, "gray", "reference")
 

@@ -12,7 +12,7 @@ from orchestrator.doctor.finding import Finding
 from orchestrator.doctor.window import mlflow
 from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.mlflow_mirror import Mirror
-from tests.orchestrator.test_tracking import LOCAL, begin, end, report, runs, steps, study
+from tests.orchestrator.test_tracking import LOCAL, begin, begin_anew, end, report, runs, steps, study
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -91,6 +91,20 @@ def test_what_is_wrong_in_mlflow_is_found_and_mended(folder: StudyFolder, name: 
     damage, said = DAMAGE[name]
     damage(Mirror(LOCAL, folder))
     assert said in mended(folder)
+
+
+def test_a_run_of_an_attempt_that_was_put_aside_is_no_other_one_s_and_stays(folder: StudyFolder) -> None:
+    trial = folder.trial(f"{0:016x}")
+    before = read_json(trial.mlflow)["run_id"]
+    begin_anew(trial, 0.75, 1.0)
+    end(trial)
+    found = [*mlflow(folder)]
+    said = ["MLflow takes an attempt that was put aside for trial 0", "MLflow has no run of trial 0"]
+    assert [finding.problem for finding in found] == said
+    assert found[0].repair is not None
+    found[0].repair()
+    assert [*mlflow(folder)] == []
+    assert Mirror(LOCAL, folder).store.client.get_run(before).data.tags["guidedmix.role"] == "attempt"
 
 
 def test_nothing_is_wrong_with_what_the_window_has_made(folder: StudyFolder) -> None:

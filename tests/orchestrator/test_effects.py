@@ -73,6 +73,15 @@ def test_a_mixed_model_of_missing_blocks_is_that_of_statsmodels() -> None:
     assert found.se == pytest.approx(0.39704, rel=2e-3)
 
 
+def test_one_missing_run_widens_no_interval_where_blocks_decide_almost_everything() -> None:
+    reference = {0: 0.3112, 1: 0.7450, 2: 0.4506, 3: 0.5208, 4: 0.6311, 5: 0.2904}
+    cell = {0: 0.3214, 1: 0.7551, 2: 0.4602, 3: 0.5309, 4: 0.6415}
+    found, pairs = mixed_difference(cell, reference), paired(cell, reference)
+    assert found is not None
+    assert pairs is not None
+    assert (found.mean, found.se) == (pytest.approx(pairs.mean, rel=1e-3), pytest.approx(pairs.se, rel=1e-2))
+
+
 def test_a_mixed_model_needs_two_pairs_with_spread() -> None:
     assert mixed_difference({0: 48.0}, REFERENCE) is None
     assert mixed_difference({block: value + 1 for block, value in REFERENCE.items() if block}, REFERENCE) is None

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import OutOfMemoryError
 
 from guidedmix_core import ConfigError, RunConfig
 from guidedmix_core.methods.supervised import Supervised
 from orchestrator import trial as trial_module
+from orchestrator.attempts import put_aside
 from orchestrator.cells_table import cells_table
 from orchestrator.comparison import Comparison, compare
 from orchestrator.console import adjusted_lines
 from orchestrator.executors.inline import run
 from orchestrator.failures import Failures, classify, counted, kind
-from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines
+from orchestrator.folder import StudyFolder, TrialFolder, read_json, read_lines, write_json
 from orchestrator.report import write_page
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.study import Objective
@@ -111,16 +115,42 @@ def test_a_run_that_finds_no_memory_at_last_has_failed_and_says_what_was_tried(
     assert said in record.failure["message"]
 
 
-def test_memory_of_a_node_that_ray_has_freed_is_memory_too() -> None:
-    class OutOfMemoryError(Exception):
-        """As Ray names it."""
-
-    assert classify(OutOfMemoryError("the node was low on memory")).reason == "oom"
+def test_a_run_whose_group_or_node_was_lost_may_go_on_from_its_checkpoint() -> None:
     for left_behind in (
+        OutOfMemoryError("1 worker(s) were killed due to the node running low on memory"),
         RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [192.0.2.1]:1"),
         ValueError("Default process group has not been initialized, please make sure to call init_process_group."),
     ):
         assert classify(left_behind).reason == "infrastructure"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "oom"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "oom"),
+        (torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"), "infrastructure"),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), "infrastructure"),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "bug"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), "bug"),
+    ],
+)
+def test_a_library_that_finds_no_memory_and_a_device_that_breaks_are_no_bugs(error: Exception, reason: str) -> None:
+    assert classify(error).reason == reason
+
+
+def test_what_is_put_aside_gets_a_number_that_none_had_even_if_older_ones_were_removed(folder: StudyFolder) -> None:
+    trial = folder.trial("small")
+
+    def fail() -> int:
+        write_json(trial.result, {})
+        return put_aside(trial, goes_on=False)
+
+    assert [fail(), fail()] == [1, 2]
+    shutil.rmtree(trial.attempts / "1")
+    assert fail() == 3
+    assert sorted(place.name for place in trial.attempts.iterdir()) == ["2", "3"]
 
 
 def adjusted(path: Path, blocks: dict[str, tuple[int, ...]], *, sees_batches: bool) -> Comparison:

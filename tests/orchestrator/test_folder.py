@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -145,3 +146,13 @@ def test_a_place_where_no_folder_can_be_is_a_wrong_request(tmp_path: Path) -> No
     for place in (tmp_path / "a file", tmp_path / "a file" / "study"):
         with pytest.raises(ConfigError, match="nothing can be written there"), StudyFolder(place).running():
             pass
+
+
+def test_a_disk_that_can_only_be_read_is_a_wrong_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*what: object, **how: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    said = r"study: nothing can be written there \(Read-only file system\)"
+    with pytest.raises(ConfigError, match=said), StudyFolder(tmp_path / "study").running():
+        pass

@@ -12,13 +12,13 @@ from guidedmix_core.metrics import class_iou, mean_iou
 from orchestrator import image_bootstrap
 from orchestrator.comparison import Comparison, compare
 from orchestrator.folder import StudyFolder, read_json, write_json
-from orchestrator.image_bootstrap import ImageGaps, gaps_of, image_gaps, resampled_iou
+from orchestrator.image_bootstrap import UNREAD, ImageGaps, gaps_of, image_gaps, resampled_iou, with_gaps, without_gaps
 from orchestrator.report import write_page
 from orchestrator.results import CLASS, load_trials
 from orchestrator.summary import Summary, summarize
 from tests.orchestrator.ablation_folder import write_ablation
 
-IMAGES, CLASSES = 12, 4
+IMAGES, CLASSES = 24, 4
 
 
 def resampled_gaps(
@@ -92,7 +92,7 @@ def write_counts(folder: StudyFolder, fingerprint: str, counts: np.ndarray, ids:
 
 def test_every_cell_is_compared_over_the_blocks_it_shares_with_the_reference(study) -> None:
     folder, comparison = study
-    found = image_gaps(folder, comparison, comparison.cells)
+    found = with_gaps(image_gaps(folder, comparison, comparison.cells))
     assert {name: gaps.blocks for name, gaps in found.items()} == {
         "all_labels": 2,
         "mean_teacher": 2,
@@ -103,12 +103,31 @@ def test_every_cell_is_compared_over_the_blocks_it_shares_with_the_reference(stu
     assert found["guidedmix"] == resampled_gaps([(counts_of(b, 0.8), counts_of(b, 0.6)) for b in (0, 1)], 2000, 0.95)
 
 
-def test_a_cell_that_was_judged_on_other_images_has_no_interval_over_them(study) -> None:
+def test_a_cell_that_was_judged_on_other_images_has_no_interval_over_them_and_is_told_why(study) -> None:
     folder, comparison = study
     run = comparison.cells[2].complete[0]
     write_counts(folder, run.fingerprint, counts_of(0, 0.8), [f"other{i}" for i in range(IMAGES)])
     (folder.trial(comparison.cells[3].complete[1].fingerprint).counts).unlink()
-    assert set(image_gaps(folder, comparison, comparison.cells)) == {"all_labels", "unstable"}
+    found = image_gaps(folder, comparison, comparison.cells)
+    assert set(with_gaps(found)) == {"all_labels", "unstable"}
+    assert without_gaps(found) == [
+        "No interval over images of mean_teacher: not all runs were judged on the same images.",
+        f"No interval over images of guidedmix: {UNREAD}.",
+    ]
+
+
+def test_few_images_give_no_interval_and_the_reason(study) -> None:
+    folder, comparison = study
+    for cell in comparison.cells:
+        for block, run in cell.complete.items():
+            write_counts(folder, run.fingerprint, counts_of(block, 0.7, 8), [f"i{i}" for i in range(8)])
+    found = image_gaps(folder, comparison, comparison.cells)
+    assert with_gaps(found) == {}
+    why = "there are 8 images, and over fewer than 20 it covers too seldom"
+    assert without_gaps(found) == [f"No interval over images: {why}."]
+    assert why in write_page(folder).read_text()
+    cells = {cell["name"]: cell["vs_reference"] for cell in summarize(folder)["cells"]}
+    assert cells["guidedmix"]["images"] == {"absent": why}
 
 
 @pytest.fixture
@@ -125,7 +144,7 @@ def whole(study) -> StudyFolder:
 def test_the_summary_has_the_intervals_over_images_of_each_cell(whole: StudyFolder) -> None:
     cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
     comparison = compare(whole.request(), load_trials(whole))
-    found = image_gaps(whole, comparison, comparison.cells)["guidedmix"]
+    found = with_gaps(image_gaps(whole, comparison, comparison.cells))["guidedmix"]
     images = cells["guidedmix"]["images"]
     assert (images["count"], images["blocks"]) == (found.images, 2)
     assert images["miou"] == {"diff": found.miou.mean, "ci": [*found.miou.interval]}
@@ -159,7 +178,7 @@ def test_damaged_counts_are_told_and_end_no_study(whole: StudyFolder, caplog: py
     counts = whole.trial(run.fingerprint).counts
     counts.write_bytes(counts.read_bytes()[:100])
     cells = {cell["name"]: cell["vs_reference"] for cell in summarize(whole)["cells"]}
-    assert (cells["mean_teacher"]["images"], cells["guidedmix"]["images"]["count"]) == (None, IMAGES)
+    assert (cells["mean_teacher"]["images"], cells["guidedmix"]["images"]["count"]) == ({"absent": UNREAD}, IMAGES)
     assert f"{counts}: File is not a zip file, so nothing is said over its images" in caplog.text
 
 

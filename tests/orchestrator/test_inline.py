@@ -18,7 +18,7 @@ from orchestrator import trial as trial_module
 from orchestrator.driver import driving
 from orchestrator.executors import executor_named
 from orchestrator.executors.inline import run
-from orchestrator.folder import StudyFolder, read_json, read_lines
+from orchestrator.folder import StudyFolder, read_json, read_lines, write_json
 from orchestrator.listeners import Listener
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.study import SearchStudy
@@ -227,6 +227,15 @@ def test_the_scheduler_stops_what_lags_behind(folder: StudyFolder) -> None:
     assert read_json(folder.summary)["best"]["number"] == 0
 
 
+def test_a_stopped_run_whose_process_died_before_it_tidied_up_keeps_no_checkpoint(folder: StudyFolder) -> None:
+    run(study_of(**GRID), small_tree(), folder, [], "cpu")
+    trial = folder.trials()[0]
+    write_json(trial.result, {**read_json(trial.result), "state": "stopped"})  # and the journal does not say so
+    assert trial.checkpoint.exists()
+    run(study_of(**GRID), small_tree(), folder, [], "cpu")
+    assert [trial.checkpoint.exists() for trial in folder.trials()] == [False, True, True]
+
+
 def test_a_small_space_ends_early_and_is_planned_as_it_was(folder: StudyFolder) -> None:
     run(study_of(**GRID), small_tree(), folder, [], "cpu")
     assert states(folder) == ["complete"] * 3
@@ -255,7 +264,8 @@ def test_a_reference_that_fails_of_a_bug_keeps_the_trials_from_beginning(
     monkeypatch.setattr(trial_module, "train", broken)
     for _ in range(2):
         with pytest.raises(
-            ConfigError, match=r"the reference 'slow' failed.*bug.*a bug.*with --retry-failed it runs what failed again"
+            ConfigError,
+            match=r"the reference 'slow' failed.*bug.*a bug.*then the same command goes on with --retry-failed",
         ):
             run(study_of(), small_tree(), folder, [], "cpu")
     assert states(folder) == ["failed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from guidedmix_core import ConfigError
-from orchestrator.folder import StudyFolder
+from orchestrator.folder import StudyFolder, read_json, write_json
 from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_run import cells_table
 from orchestrator.report import write_exports, write_page
@@ -19,6 +20,7 @@ from orchestrator.tracking import register
 from tests.orchestrator.factorial_folder import write_factorial
 from tests.orchestrator.study_folder import write_study
 from tests.orchestrator.test_compare import compared, configure, read, refused
+from tests.orchestrator.test_confirmation import run, study_of
 
 # MLflow's own use of SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -44,15 +46,17 @@ def test_an_experiment_of_another_tool_stands_beside_a_study(tmp_path: Path, dat
     study = configure(write_study(tmp_path / "tuned", trials=2, panels=0))
     client = MlflowClient(uri)
     experiment = client.create_experiment("unimatch", artifact_location=(tmp_path / "files").as_uri())
-    for seed in range(2):
+    for seed, miou in enumerate((0.5, 0.52, math.nan, math.inf)):
         made = client.create_run(experiment).info.run_id
         client.log_param(made, "seed", seed)
-        client.log_metric(made, "val/miou", 0.5 + 0.02 * seed)
+        client.log_metric(made, "val/miou", miou)
         client.set_terminated(made)
+    client.create_run(experiment, tags={"guidedmix.role": "attempt"})
     found = compared(study, "mlflow:unimatch", "--mlflow", uri, "--csv", tmp_path / "all.csv")
     assert found.exit_code == 0, found.output
     row = read(tmp_path / "all.csv")[-1]
     assert (row["study"], row["n"], float(row["mean"])) == ("unimatch", "2", pytest.approx(0.51))
+    assert "unimatch: 2 of 4 runs are left out: not finished, or without a finite val/miou" in found.output
     assert "did you mean 'unimatch'?" in refused(study, "mlflow:unimatsch", "--mlflow", uri)
 
 
@@ -101,6 +105,31 @@ def test_the_winner_is_registered_once_with_metrics_and_data(search: StudyFolder
     assert [found.path for found in mirror.store.client.list_artifacts(str(version.run_id), "checkpoint")] == [
         "checkpoint/best.pt"
     ]
+
+
+def test_a_version_is_told_what_its_fresh_runs_came_to_also_later(tmp_path: Path, database: Path) -> None:
+    folder = StudyFolder(tmp_path / "demo")
+    run(study_of(), folder, at_most=6)
+    shutil.copyfile(database, folder.mlflow_db)
+    for trial in folder.trials():
+        end = read_json(trial.result)
+        write_json(trial.result, {**end, "best": {"step": 4, "metrics": end["metrics"]}})
+        trial.config.write_text("data: {name: shapes}\n")
+        trial.checkpoint.mkdir()
+        (trial.checkpoint / "best.pt").write_bytes(b"weights")
+    (mirror := Mirror(LOCAL, folder)).sync()
+    register(folder, "segmenter")
+    (version,) = mirror.store.client.search_model_versions("name = 'segmenter'")
+    assert not any(tag.startswith("fresh") for tag in version.tags)
+    run(study_of(), folder)
+    assert register(folder, "segmenter") == "1"
+    (version,) = mirror.store.client.search_model_versions("name = 'segmenter'")
+    fresh = {tag: value for tag, value in version.tags.items() if tag.startswith("fresh")}
+    assert fresh == {"fresh.n": "3", "fresh.part": "val", "fresh.val/miou": "0.8"}
+    assert version.tags["val/miou"] == "0.9"
+    assert "3 of them complete, the configuration has a mean val/miou of 80.0 on the val part" in str(
+        version.description
+    )
 
 
 def test_what_can_not_be_registered_is_told_why(tmp_path: Path, search: StudyFolder) -> None:

@@ -20,7 +20,7 @@ from orchestrator.costs import Rate, cost_class, evaluations
 from orchestrator.folder import StudyFolder, append_line, write_json
 from orchestrator.packing import packed
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
-from orchestrator.plan_table import as_json, facts, warnings
+from orchestrator.plan_table import as_json, facts, title, warnings
 from orchestrator.planned_runs import TRIALS, complete_elsewhere
 from orchestrator.resources import Budget, Scaling
 from orchestrator.study import Objective, SearchStudy
@@ -351,8 +351,76 @@ def test_without_past_noise_the_effect_is_that_of_an_assumed_one(folder: StudyFo
     effect = plan_of(folder, study_of(blocks={"seed": [0, 1, 2]})).effect
     assert effect is not None
     assert effect.alone == pytest.approx(0.0261, abs=1e-4)
-    assert effect.corrected > effect.alone
+    assert effect.corrected == pytest.approx(0.0370, abs=1e-4)  # two comparisons: at 0.025
     assert effect.noise.source.startswith("assumed")
+
+
+@pytest.mark.parametrize(
+    ("cells", "comparisons"),
+    [
+        ({}, 2),
+        ({"same": {"optim.lr": 0.002}}, 2),  # as usual has it
+        ({"all": {"split.labeled": 1.0}}, 2),  # the ceiling
+        ({"slow": {"optim.lr": 1e-5}}, 3),
+    ],
+)
+def test_what_is_corrected_for_is_what_differs_from_the_reference(
+    folder: StudyFolder, cells: dict[str, Any], comparisons: int
+) -> None:
+    study = study_of(cells={**CELLS, **cells}, ceiling="all" if "all" in cells else None)
+    effect = plan_of(folder, study).effect
+    assert effect is not None
+    assert effect.comparisons == comparisons
+
+
+def test_the_cells_of_a_design_are_corrected_for(folder: StudyFolder) -> None:
+    factors = {"lr": {"usual": {}, "slow": {"optim.lr": 1e-5}}, "flip": {"on": {}, "off": {"augment.flip": 0.0}}}
+    study = study_of(cells={"more": {"optim.lr": 0.1}}, factors=factors, design="leave_one_out", reference="full")
+    assert "after correcting for 3 comparisons" in facts(plan_of(folder, study))["shows"]
+
+
+def test_without_a_correction_there_is_one_figure_at_the_level_of_the_analysis(folder: StudyFolder) -> None:
+    effects = [
+        plan_of(folder, study_of(analysis=analysis)).effect
+        for analysis in ({}, {"correction": "none"}, {"correction": "none", "interval": 0.9})
+    ]
+    usual, alone, wide = [effect and (effect.alone, effect.corrected) for effect in effects]
+    assert usual is not None
+    assert alone == (usual[0], None)
+    assert wide is not None
+    assert wide[0] < usual[0]
+    plan = plan_of(folder, study_of(analysis={"correction": "none"}))
+    assert "correcting" not in facts(plan)["shows"]
+
+
+def test_of_a_study_that_adds_blocks_cost_and_effect_are_those_of_the_most_blocks(folder: StudyFolder) -> None:
+    probed(folder, "usual", "warm", "mean", step=3600.0, evaluation=0.0)
+    study = study_of(blocks={"seed": [0, 1, 2]}, sequential={"max_blocks": 5}, budget={"cpu_hours": 1.0})
+    plan = plan_of(folder, study, cluster=Local(price_per_gpu_hour=1.0), machine=GPUS)
+    said = facts(plan)
+    assert title(plan) == "study: 3 cells over 3 to 5 blocks"
+    assert said["left"] == "15 runs, 55 steps at most"
+    assert said["cost"].startswith("55.0 CPU-hours at most, if no cell is decided before the last block")
+    assert "with 3 to 5 blocks and a look after each" in said["shows"]
+    assert "15 runs are left and take at most 55 CPU-hours" in over_budget(plan, study.budget)[0]
+
+
+def test_repeated_looks_have_their_price_in_what_can_be_shown(folder: StudyFolder) -> None:
+    looks = study_of(blocks={"seed": [0, 1, 2]}, sequential={"max_blocks": 10})
+    once = study_of(blocks={"seed": list(range(10))})
+    found = [plan_of(folder, study).effect for study in (looks, once)]
+    first, second = [effect.alone / effect.noise.sd for effect in found if effect is not None]
+    assert first == pytest.approx(1.288, abs=0.01)
+    assert second == pytest.approx(0.996, abs=0.001)
+
+
+def test_differences_are_told_in_the_unit_of_the_objective(folder: StudyFolder) -> None:
+    study = study_of(objective={"metric": "train/loss", "mode": "min"})
+    assert facts(plan_of(folder, study))["shows"].startswith("not known")
+    plan = plan_study(study, small_tree(), folder, needed_by(study.scaling, "auto"), HERE, Local(), 0.4)
+    assert plan.metric == "train/loss"
+    assert "(sd 0.4, given)" in facts(plan)["shows"]
+    assert "points" not in facts(plan)["shows"]
 
 
 def test_one_block_shows_nothing(folder: StudyFolder) -> None:
@@ -383,7 +451,7 @@ def test_the_noise_is_that_of_the_middle_cell(tmp_path: Path, folder: StudyFolde
 def test_a_study_without_headroom_is_warned_of(folder: StudyFolder) -> None:
     claim(folder)
     write_json(folder.summary, {"trials": [], "headroom": {"diff": 0.01, "ci": None, "enough": False}})
-    assert "labels are hardly what limits this schedule" in warnings(plan_of(folder))[0]
+    assert "labels are hardly what limits it." in warnings(plan_of(folder))[0]
 
 
 def test_of_a_search_the_trials_that_are_left_count_as_the_base_run(folder: StudyFolder) -> None:

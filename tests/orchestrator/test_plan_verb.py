@@ -50,6 +50,16 @@ def test_a_plan_knows_further_seeds_and_says_what_a_design_can_tell(call, capfd:
     assert "a search has no blocks; give search.trials=N" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("objective", "said"), [("", "(sd 0.40 points, given)"), ("objective.metric=train/loss", "(sd 0.4, given)")]
+)
+def test_a_given_spread_is_read_as_tables_write_it(
+    call, objective: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(f"guidedmix plan ablation.yaml --sd 0.4 {objective}") == 0
+    assert said in capfd.readouterr().out
+
+
 def test_a_probe_measures_what_is_not_known_and_leaves_no_trial(call, capfd: pytest.CaptureFixture[str]) -> None:
     assert call("guidedmix plan ablation.yaml --device cpu --probe --json") == 0
     plan = json.loads(capfd.readouterr().out)
@@ -88,6 +98,8 @@ def test_a_budget_that_was_never_measured_is_not_begun(call, capfd: pytest.Captu
         ("ablation.yaml budget.cpu_hours=-1.0", "budget.cpu_hours=-1.0: expected at least 0"),
         ("ablation.yaml --cluster lokal", "no cluster 'lokal'; did you mean 'local'?"),
         ("ablation.yaml --cluster wrong.yaml", "wrong.yaml:1: gpus=-1: expected at least 0"),
+        ("ablation.yaml --sd 0", "--sd 0: expected a number above 0"),
+        ("ablation.yaml --sd nan", "--sd nan: expected a number above 0"),
         ("small.yaml", "small.yaml: neither an ablation nor a search"),
         ("demo", "'demo' names an ablation and a search; give ablation/demo or search/demo"),
         ("nothing.yaml", "nothing.yaml: no such file"),

@@ -45,6 +45,13 @@ with Watchdog(0.02, lambda: os._exit(3)) as watchdog:
         watchdog.beat()
         time.sleep(0.05)
 """
+STUCK_RECORD = """
+import threading
+from orchestrator import watchdog
+
+watchdog.PATIENCE = 0.1
+watchdog.end_process(lambda: threading.Event().wait(), "never said")
+"""
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
@@ -94,6 +101,12 @@ def test_silence_is_noticed_unless_the_run_waits_for_somebody_else() -> None:
             assert seen == []
         time.sleep(0.9)
     assert seen == ["silent"]
+
+
+def test_a_process_whose_record_can_not_be_written_ends_all_the_same() -> None:
+    process = started("-c", STUCK_RECORD)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
 
 
 def test_without_a_limit_nobody_watches() -> None:

@@ -152,6 +152,14 @@ def test_a_gap_of_less_than_a_point_is_no_harm():
     assert harm([{**row, "pseudo/target_accuracy": 0.689}], 100) is not None
 
 
+def test_provenance_names_the_patch_of_what_was_not_committed(tmp_path):
+    path = write_study(tmp_path / "studies" / "changed", trials=1, kind="train")
+    (path / "code").mkdir()
+    (path / "code" / "5be1c02d77a9f310.patch").touch()
+
+    assert "commit a87c8e1f00d5, with uncommitted changes (code/5be1c02d77a9f310.patch)" in words(written(path))
+
+
 def test_provenance_has_code_device_data_and_the_command_to_run_the_best_again(search, html):
     shown = words(html)
 

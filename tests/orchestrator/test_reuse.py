@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from guidedmix_core import Tree, build
+from guidedmix_core.backbones.tiny import Tiny
 from orchestrator.console import StudyConsole
 from orchestrator.executors import inline
 from orchestrator.folder import StudyFolder, read_json, write_json
@@ -73,13 +74,30 @@ def test_what_was_taken_over_stands_without_the_other_study(first: StudyFolder, 
     assert "Not trained here: 1 run reused from first" in write_page(second).read_text()
 
 
-@pytest.mark.parametrize("how", ["reuse: false", "other data", "still running", "failed", "no counts", "halved"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "reuse: false",
+        "other data",
+        "other weights",
+        "weights not noted",
+        "still running",
+        "failed",
+        "no counts",
+        "halved",
+    ],
+)
 def test_what_is_not_the_same_finished_run_is_trained(
     first: StudyFolder, second: StudyFolder, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     (trial,) = first.trials()
     if how == "other data":
         write_json(trial.environment, {**read_json(trial.environment), "data": "0" * 16})
+    elif how == "other weights":
+        write_json(trial.environment, {**read_json(trial.environment), "weights": "0" * 16})
+    elif how == "weights not noted":
+        write_json(trial.environment, {k: v for k, v in read_json(trial.environment).items() if k != "weights"})
+        monkeypatch.setattr(Tiny, "weights_digest", lambda backbone: "0" * 16)
     elif how == "failed":
         write_json(trial.result, {**read_json(trial.result), "state": "failed"})
     elif how == "still running":

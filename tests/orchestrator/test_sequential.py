@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from orchestrator.analysis import Analysis
 from orchestrator.blocks import continued
-from orchestrator.evidence import Arm, take_looks
-from orchestrator.sequential import level_of_a_look, looks, minima, repeated_p
+from orchestrator.evidence import Arm, Looks, take_looks, weigh
+from orchestrator.sequential import Look, level_of_a_look, looks, minima, repeated_p
 from orchestrator.stats import estimate
 
 ALONE = Analysis(correction="none")
@@ -147,3 +149,27 @@ def test_the_last_block_is_the_last() -> None:
     zero, noise = dict.fromkeys(range(5), 0.0), {block: NOISE[block] for block in range(5)}
     found = standing(arms(usual=zero, noise=noise))
     assert (found.blocks, found.undecided) == (5, ())
+
+
+def flips_at(blocks: int, gaps: dict[int, float]) -> float:
+    """The sign-flip p at a look after so many of at most six blocks, the first one after three."""
+    known = estimate([*gaps.values()][:blocks])
+    assert known is not None
+    taken = Looks(3, 6, blocks, (), {"cell": Look(blocks, known, None, None, None, None, is_decided=False)})
+    cells = arms(usual=dict.fromkeys(gaps, 0.0), cell=gaps)
+    return weigh(cells, "usual", ["cell"], ALONE, None, taken)["cell"].p_sign_flip or 0.0
+
+
+def test_looks_together_pass_the_sign_flip_test_no_more_often_than_its_level() -> None:
+    """All signs of 1 to 6 are equally likely without an effect. Times the looks so far it would be 18 of 64 at 0.25."""
+    found = [
+        any(flips_at(blocks, dict(enumerate(gaps))) <= 0.25 for blocks in range(3, 7))
+        for gaps in product(*((size, -size) for size in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)))
+    ]
+    assert sum(found) == 6
+    assert sum(found) / len(found) <= 0.25
+
+
+def test_the_sign_flip_test_pays_for_every_look_that_there_may_be() -> None:
+    assert flips_at(3, dict(enumerate((1.0,) * 6))) == min(1.0, 4 * 2 / 2**3)
+    assert flips_at(6, dict(enumerate((1.0,) * 6))) == 4 * 2 / 2**6

@@ -66,6 +66,11 @@ def test_the_signed_rank_test_is_exact_with_ties_and_leaves_zeros_out() -> None:
     assert signed_rank([0.0, 0.0]) is None
 
 
+def test_ranks_are_not_broken_by_rounding() -> None:
+    assert signed_rank([0.3 - 0.2, 0.2 - 0.1, 0.5 - 0.4, 0.8 - 0.9]) == signed_rank([1, 1, 1, -1]) == 0.625
+    assert signed_rank([0.1 + 0.2 - 0.3, 1.0, 2.0]) == signed_rank([1.0, 2.0]) == 0.5
+
+
 def test_smallness_is_shown_where_the_interval_of_twice_the_level_lies_within_the_margins() -> None:
     values = [0.2, -0.1, 0.15, 0.05, 0.0]
     found, ends = of(values), stats.ttest_1samp(values, 0).confidence_interval(0.9)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,7 +29,7 @@ from orchestrator.plan import needed_by, plan_study
 from orchestrator.results import TrialRecord, load_trials
 from orchestrator.stage_tree import StageStore, needs_of
 from orchestrator.status import UNREAD, Watch
-from orchestrator.storage import ask_for, is_there, open_copy, publish, refresh, take_back
+from orchestrator.storage import ask_for, is_there, move, open_copy, publish, refresh, remove
 from orchestrator.study import SearchStudy
 from tests.orchestrator.study_folder import write_study
 from tests.runs import small_tree
@@ -63,16 +65,43 @@ def test_another_process_reads_what_was_published_and_its_changes_come_back(stud
     assert read_json(here.path / "a.json") == 1, "a file has one writer: what this process published stays here"
 
 
-def test_what_is_gone_is_gone_everywhere(studies: str) -> None:
+def test_what_is_removed_is_gone_everywhere(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    ask_for(folder.path.parent / "stop")
+    write_json(folder.trial("f").checkpoint / "last.pt", 1)
+    bucket().pipe_file(f"{studies}/mine/trials/f/checkpoint/best.pt", b"never fetched")
+    assert is_there(folder.path.parent / "stop")
+    remove(folder.path.parent / "stop")
+    remove(folder.path / "trials")
+    assert (objects(studies), [*folder.path.iterdir()]) == ({}, [])
+
+
+def test_what_is_moved_lies_in_its_new_place_alone(studies: str) -> None:
+    folder = StudyFolder(f"{studies}/mine")
+    write_json(folder.path / "a" / "b.json", 1)
+    move(folder.path / "a", folder.path / "aside" / "a")
+    assert list(objects(studies)) == ["mine/aside/a/b.json"]
+    assert [*folder.path.iterdir()] == [folder.path / "aside"]
+
+
+def test_what_a_machine_cleans_up_here_stays_in_the_store(studies: str) -> None:
     folder = StudyFolder(f"{studies}/mine")
     write_json(folder.path / "a.json", 1)
-    ask_for(folder.path / "stop")
-    assert is_there(folder.path / "stop")
-    take_back(folder.path / "stop")
-    assert not is_there(folder.path / "stop")
-    (folder.path / "a.json").unlink()
+    write_json(folder.trial("f").result, 2)
+    shutil.rmtree(folder.path / "trials")
     publish(folder.path)
-    assert objects(studies) == {}
+    assert list(objects(studies)) == ["mine/a.json", "mine/trials/f/result.json"]
+
+
+def test_a_copy_is_locked_so_that_what_is_old_in_it_is_not_cleaned_up(
+    studies: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    above = StudyFolder(f"{studies}/mine").path.parent
+    handle = os.open(above, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
 
 
 def test_what_another_process_took_away_goes_here_too(studies: str) -> None:
@@ -115,10 +144,9 @@ def test_what_killed_processes_left_on_the_disk_goes_and_what_living_ones_have_s
     dead = tmp_path / f"{storage.PREFIX}dead"
     dead.mkdir()
     (dead / "last.pt").touch()
-    Path(f"{dead}.lock").touch()
     another_process()
     again = StudyFolder(f"{studies}/mine").path.parent
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([mine.name, again.name])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, again.name])
 
 
 def test_what_vanishes_while_a_folder_is_weighed_counts_nothing(
@@ -387,6 +415,7 @@ def test_a_study_in_a_store_is_gone_on_with_from_another_machine(studies: str) -
     assert [json.loads(text)["state"] for text in results] == ["complete", "complete"]
     states = [read_json(trial.result)["stages"][0]["state"] for trial in second.trials()]
     assert sorted(states) == ["reused", "trained"]
+    assert [name for name in objects(f"{studies}/stages") if "checkpoint" in name] == []
 
 
 def test_a_stage_that_another_node_has_made_is_known_without_its_weights(

@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ import yaml
 from PIL import Image
 
 from guidedmix_core import ConfigError
-from orchestrator import tracking
+from orchestrator import mlflow_mirror, tracking
+from orchestrator.attempts import put_aside
 from orchestrator.folder import StudyFolder, TrialFolder, append_line, now, read_json, write_json, write_lines
 from orchestrator.mlflow_mirror import Mirror
 from orchestrator.mlflow_run import metric_name
-from orchestrator.results import load_trial
+from orchestrator.results import TrialRecord, best, load_trial
+from orchestrator.study import Objective
 from orchestrator.tracking import MlflowWindow, start_ui
 
 if TYPE_CHECKING:
@@ -314,6 +317,69 @@ def test_an_interrupted_trial_goes_on_in_its_run(folder: StudyFolder) -> None:
     assert found == ("RUNNING", "running", [10, 20, 30], 2)
 
 
+def begin_anew(trial: TrialFolder, *values: float) -> None:
+    """What the trial was is put aside; from its first step on it finds other values."""
+    environment = read_json(trial.environment)
+    put_aside(trial, goes_on=False)
+    write_json(trial.environment, environment)
+    for step, value in zip((10, 20), values, strict=False):
+        report(trial, step, value)
+
+
+def values(mirror: Mirror, run: Run) -> list[tuple[int, float]]:
+    history = mirror.store.client.get_metric_history(run.info.run_id, "val/miou")
+    return [(point.step, point.value) for point in history]
+
+
+@pytest.mark.parametrize("heard", ["its end", "that it runs"])
+def test_a_trial_that_begins_anew_is_another_run_with_its_own_curve(folder: StudyFolder, heard: str) -> None:
+    trial = begin(folder)
+    if heard == "its end":
+        end(trial, "failed")
+        Mirror(LOCAL, folder).sync()
+    else:
+        Mirror(LOCAL, folder).sync({trial.fingerprint}, is_over=False)
+        end(trial, "failed")
+    before = read_json(trial.mlflow)["run_id"]
+    begin_anew(trial, 0.75, 1.0)
+    end(trial)
+    (mirror := Mirror(LOCAL, folder)).sync()
+    now, old = (mirror.store.client.get_run(run) for run in (read_json(trial.mlflow)["run_id"], before))
+    assert (values(mirror, now), now.info.status) == ([(10, 0.75), (20, 1.0)], "FINISHED")
+    assert (now.data.tags["guidedmix.attempt"], "guidedmix.failure" in now.data.tags) == ("2", False)
+    assert (values(mirror, old), old.info.status) == ([(10, 0.25), (20, 0.5)], "FAILED")
+    assert (old.data.tags["guidedmix.role"], old.data.tags["guidedmix.state"]) == ("attempt", "failed")
+
+
+def test_micro_batches_that_are_halved_while_the_window_looks_are_another_run(folder: StudyFolder) -> None:
+    trial, mirror = begin(folder), Mirror(LOCAL, folder)
+    mirror.sync({trial.fingerprint}, is_over=False)
+    before = read_json(trial.mlflow)["run_id"]
+    begin_anew(trial, 0.75)
+    assert mirror.count_pending() == 1
+    mirror.sync({trial.fingerprint}, is_over=False)
+    report(trial, 20, 1.0)
+    end(trial)
+    mirror.sync()
+    Mirror(LOCAL, folder).sync()
+    now = mirror.store.client.get_run(read_json(trial.mlflow)["run_id"])
+    assert (values(mirror, now), now.info.status) == ([(10, 0.75), (20, 1.0)], "FINISHED")
+    assert (mirror.store.client.get_run(before).info.status, len(mirror.store.runs(mirror.key))) == ("FAILED", 3)
+
+
+def test_a_trial_that_goes_on_after_a_failure_ends_well_in_the_same_run(folder: StudyFolder) -> None:
+    end(trial := begin(folder), "failed")
+    Mirror(LOCAL, folder).sync()
+    before = read_json(trial.mlflow)["run_id"]
+    put_aside(trial, goes_on=True)
+    report(trial, 30, 0.75)
+    end(trial)
+    (mirror := Mirror(LOCAL, folder)).sync()
+    run = runs(mirror)["trial 0"]
+    assert (run.info.run_id, run.info.status, steps(mirror)) == (before, "FINISHED", [10, 20, 30])
+    assert not {"guidedmix.failure", "guidedmix.failure.message"} & set(run.data.tags)
+
+
 def test_a_lost_database_is_made_anew(folder: StudyFolder, database: Path) -> None:
     end(begin(folder))
     Mirror(LOCAL, folder).sync()
@@ -349,6 +415,22 @@ def test_any_class_name_is_a_metric(folder: StudyFolder, name: str) -> None:
 
 def test_class_names_that_differ_in_signs_only_stay_apart() -> None:
     assert len({metric_name(name) for name in ("a+b", "a-b", "a&b", "a b", "a_b")}) == 5
+
+
+def test_what_was_best_after_each_of_many_trials_costs_a_look_at_each(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        end(begin(folder, number), objective=0.5)
+    mirror, looks = Mirror(LOCAL, folder), []
+
+    def counted(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+        looks.extend(records := [*records])
+        return best(records, objective)
+
+    monkeypatch.setattr(mlflow_mirror, "best", counted)
+    mirror.sync()
+    assert len(looks) <= 40
 
 
 def test_more_metrics_than_a_request_may_have_all_arrive(folder: StudyFolder) -> None:
@@ -426,6 +508,28 @@ def test_a_store_that_goes_away_is_said_and_loses_nothing(
     away.replace(folder.mlflow_db)
     (mirror := Mirror(LOCAL, folder)).sync()
     assert (runs(mirror)["trial 0"].info.status, steps(mirror)) == ("FINISHED", [10, 20])
+
+
+@pytest.mark.usefixtures("_no_pauses")
+def test_a_study_goes_on_while_the_store_that_has_it_is_away(
+    folder: StudyFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    end(begin(folder, 0))
+    Mirror(LOCAL, folder).sync()
+    trial = begin(folder, 1)
+    away = folder.mlflow_db.rename(folder.path / "away.db")
+    folder.mlflow_db.mkdir()
+    window = MlflowWindow(LOCAL, folder)
+    with caplog.at_level(logging.WARNING, "orchestrator.tracking"):
+        window.study_started(None, folder)
+        end(trial)
+        window.trial_ended(load_trial(trial))
+        window.study_ended()
+    assert (window.pending, "lacks 1 of 2 trials" in caplog.messages[-1]) == (1, True)
+    folder.mlflow_db.rmdir()
+    away.replace(folder.mlflow_db)
+    window.catch_up()
+    assert (window.pending, steps(Mirror(LOCAL, folder), "trial 1")) == (0, [10, 20])
 
 
 @pytest.mark.usefixtures("_no_pauses")

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from guidedmix_core import ConfigError, Report, RunConfig, Tree, TrialFailed, build
+from guidedmix_core.backbones.tiny import Tiny
 from orchestrator import reporting
 from orchestrator import trial as module
 from orchestrator.failures import classify
@@ -185,10 +186,34 @@ def test_a_resumed_trial_says_when_and_where(folder: TrialFolder) -> None:
     assert record.started == first["time"] == again["time"]
 
 
+def test_a_run_that_goes_on_needs_no_pretrained_weights_and_keeps_what_it_noted_of_them(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(backbone: Tiny) -> str:
+        raise ConfigError("no such file")
+
+    monkeypatch.setattr(Tiny, "weights_digest", lambda backbone: "9b1f63c2a7d04e58")
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    monkeypatch.setattr(Tiny, "weights_digest", gone)
+    assert go(folder).state == "complete"
+    assert read_json(folder.environment)["weights"] == "9b1f63c2a7d04e58"
+
+
 def test_a_stop_that_a_crash_interrupted_is_asked_again(folder: TrialFolder) -> None:
     with pytest.raises(Crash):
         go(folder, crash_at(4))
-    assert go(folder, lambda step, metrics: step == 4).step == 6  # asked at 4 on resume, heard at the next report
+    record = go(folder, lambda step, metrics: step == 4)
+    assert (record.state, record.step) == ("stopped", 4)
+    assert [row["step"] for row in read_lines(folder.metrics)] == [2, 4]
+
+
+def test_a_stop_whose_file_outlived_its_run_is_heard_before_the_first_step(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    folder.stop.touch()
+    record = go(folder)
+    assert (record.state, record.step, record.objective) == ("stopped", 4, read_lines(folder.metrics)[-1]["val/miou"])
 
 
 def test_an_interrupt_leaves_the_trial_to_be_gone_on_with(folder: TrialFolder) -> None:
@@ -257,6 +282,27 @@ def test_a_damaged_checkpoint_fails_the_trial_as_such(folder: TrialFolder) -> No
     assert record.failure is not None
     assert record.failure["reason"] == "checkpoint"
     assert "last.pt" in record.failure["message"]
+
+
+def test_a_run_that_began_with_other_data_fails_as_such_and_keeps_what_it_has_made(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(4))
+    write_json(folder.environment, {**read_json(folder.environment), "data": "0123456789abcdef"})
+    record = go(folder)
+    assert record.failure is not None
+    assert record.failure["reason"] == "data"
+    assert "began (fingerprint 0123456789abcdef, now" in record.failure["message"]
+    assert (record.data, (folder.checkpoint / "last.pt").exists()) == ("0123456789abcdef", True)
+
+
+def test_data_may_change_before_the_first_checkpoint(folder: TrialFolder) -> None:
+    with pytest.raises(Crash):
+        go(folder, crash_at(2))
+    (folder.checkpoint / "last.pt").unlink()
+    noted = read_json(folder.environment)
+    write_json(folder.environment, {**noted, "data": "0123456789abcdef"})
+    assert (record := go(folder)).state == "complete"
+    assert record.data == read_json(folder.environment)["data"] == noted["data"]
 
 
 def test_a_folder_of_another_run_is_refused(folder: TrialFolder) -> None:
