@@ -139,14 +139,13 @@ def _read_run(path: Path, above: tuple[Path, ...]) -> Tree:
 
 
 def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["a.b=c"]` as `{"a.b": value}`; the value is read as YAML."""
+    """`["a.b=c"]` as `{"a.b": value}`; the value is read as YAML. Of a path given twice the later value holds, so that
+    a script may have its own and pass on others."""
     changes: dict[str, Any] = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path):
             raise ConfigError(f"{assignment!r}: expected dotted.path=value, such as method.mix.lambda_max=0.2")
-        if path in changes:
-            raise ConfigError(f"{assignment!r}: {path} is given twice; leave one out")
         try:
             changes[path] = parse_value(text)
         except yaml.YAMLError as error:

@@ -67,15 +67,20 @@ class Confirmation:
     def sentences(self, value: Written, difference: Written) -> list[str]:
         """What the fresh runs say of each winner, and what they can't say."""
         found = self.of_winners(value, difference)
+        reference, margin = self.comparison.reference.name, self.comparison.margin_words
+        if small := [winner.cell.name for winner in self.winners if winner.cell.is_small]:
+            found.append(f"Shown to differ from {reference} by less than {margin}: {', '.join(small)}.")
+        return [*found, *self.caveats()]
+
+    def caveats(self) -> list[str]:
+        """What holds of all winners."""
+        found = []
         if any(winner.gap for winner in self.winners):
             found.append(
                 f"The best of {self.trials} noisy values is chosen for its luck, too, so it is biased towards the "
                 "better: quote the fresh mean, not the value in the search."
             )
             found.append(self._of_parts())
-        reference, margin = self.comparison.reference.name, self.comparison.margin_words
-        if small := [winner.cell.name for winner in self.winners if winner.cell.is_small]:
-            found.append(f"Shown to differ from {reference} by less than {margin}: {', '.join(small)}.")
         if len(self.winners) > 1:
             found.append(
                 f"To choose among these {len(self.winners)} by their fresh means would be such a choice again."

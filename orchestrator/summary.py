@@ -15,7 +15,7 @@ from orchestrator.confirmation import Confirmation, Winner, confirmation
 from orchestrator.evidence import Evidence
 from orchestrator.factorial import FactorEffect, half_normal
 from orchestrator.folder import StudyFolder, plain, write_atomic
-from orchestrator.image_bootstrap import Gap, ImageGaps, image_gaps
+from orchestrator.image_bootstrap import Gap, ImageGaps, image_gaps, with_gaps
 from orchestrator.results import ENDED, Records, TrialRecord, best, class_names, objectives_of
 from orchestrator.stats import Estimate
 
@@ -111,7 +111,7 @@ class Summary:
         """By cell. It reads the counts of every run, so it waits until no run is missing."""
         over = image_gaps(self.folder, comparison, comparison.cells)
         runs = [*comparison.reference.complete.values()]
-        names = class_names(self.folder.trial(runs[0].fingerprint)) if over else []
+        names = class_names(self.folder.trial(runs[0].fingerprint)) if with_gaps(over) else []
         return {cell: _images(gaps, names) for cell, gaps in over.items()}
 
 

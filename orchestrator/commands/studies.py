@@ -141,8 +141,8 @@ def train(
 def report(study: Studied) -> None:
     """Write the report anew, from the study's folder alone; also while the study runs.
 
-    report.html, and in `report/` raw numbers as CSV; of an ablation also Markdown, a LaTeX table, and figures as SVG
-    and PDF.
+    report.html, and in `report/` raw numbers as CSV; of an ablation, and of a search's fresh runs, also Markdown, a
+    LaTeX table, and figures as SVG and PDF.
     """
     from orchestrator.report import write_report
     from orchestrator.storage import shown

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.folder import StudyFolder, write_atomic
+from orchestrator.report.confirmed import fresh_study
 from orchestrator.report.facts import Facts, read_facts
 from orchestrator.report.latex import latex
 from orchestrator.report.markdown import markdown
@@ -27,8 +29,8 @@ def write_page(folder: StudyFolder) -> Path:
 
 
 def write_exports(folder: StudyFolder) -> list[Path]:
-    """What papers and programs read, in `report/`: `runs.csv`; of an ablation also `cells.csv`, `report.md`,
-    `table.tex`, and the figures as SVG and PDF."""
+    """What papers and programs read, in `report/`: `runs.csv`; of an ablation, and of a search's fresh runs, also
+    `cells.csv`, `report.md`, `table.tex`, and the figures as SVG and PDF."""
     return _write_exports(read_facts(folder))
 
 
@@ -46,15 +48,22 @@ def _write_exports(facts: Facts) -> list[Path]:
 
 def _exports(facts: Facts) -> dict[str, str | bytes]:
     """File name to content."""
-    if facts.request["kind"] != "ablate":
-        return {"runs.csv": written(run_rows(facts, None, unfinished(facts, None)))}
+    comparison = facts.comparison if facts.request["kind"] == "ablate" else None
+    status = unfinished(facts, comparison)
+    runs: dict[str, str | bytes] = {"runs.csv": written(run_rows(facts, comparison, status))}
+    if comparison is not None:
+        return {**runs, **_compared(facts, status)}
+    fresh = fresh_study(facts)
+    return runs if fresh is None else {**runs, **_compared(fresh[0], status, fresh[1])}
+
+
+def _compared(facts: Facts, status: str, said: Sequence[str] = ()) -> dict[str, str | bytes]:
+    """What there is of cells beside their reference."""
     comparison = facts.comparison
-    table, status = paper_table(facts, comparison), unfinished(facts, comparison)
-    drawn = printed(facts, comparison, status)
+    table, drawn = paper_table(facts, comparison, status, said), printed(facts, comparison, status)
     return {
         "report.md": markdown(table, drawn),
         "table.tex": latex(table),
         "cells.csv": written(cell_rows(facts, comparison, status)),
-        "runs.csv": written(run_rows(facts, comparison, status)),
         **drawn,
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from orchestrator.confirmation import Written, confirmation
+from orchestrator.confirmation import KEY, Confirmation, Written, confirmation
 from orchestrator.notes import notes
-from orchestrator.report.cells import CellRow, cell_rows
+from orchestrator.report.cells import CellRow, cell_rows, changes_words
 from orchestrator.report.evidence_table import EvidenceTable, evidence_table
 from orchestrator.report.facts import Facts
 from orchestrator.report.paper import adjusted_words
@@ -44,6 +44,16 @@ def fresh_runs(facts: Facts) -> FreshRuns | None:
         sentences=tuple(found.sentences(*_written(facts))),
         warnings=(*found.warnings, *adjusted_words(found.comparison.cells)),
     )
+
+
+def fresh_study(facts: Facts) -> tuple[Facts, list[str]] | None:
+    """The fresh runs as the ablation that they are, and what a caption says besides; None where there are none."""
+    found = confirmation(facts.request, facts.records)
+    if not isinstance(found, Confirmation):
+        return None
+    said = [f"{winner.cell.name}: {changes_words(winner.trial.params)}." for winner in found.winners]
+    said += [*found.of_winners(*_written(facts)), *found.caveats(), *found.warnings]
+    return replace(facts, request={**facts.request, **facts.request[KEY]}), said
 
 
 def fresh_sentences(facts: Facts) -> list[str]:

@@ -54,7 +54,7 @@ class Facts:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Of an ablation. Made once: page and files ask for it, and of hundreds of cells it takes seconds."""
+        """Of an ablation, or of fresh runs. Made once: page and files ask for it, which takes seconds of many cells."""
         return compare(self.request, self.records)
 
     @cached_property

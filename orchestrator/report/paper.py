@@ -66,8 +66,8 @@ class PaperTable:
     """`UNFINISHED: 3 of 36 runs have not ended.`; empty if all have."""
 
 
-def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
-    """The reference first, then the cells in the order of the file."""
+def paper_table(facts: Facts, comparison: Comparison, unfinished: str, said: Sequence[str] = ()) -> PaperTable:
+    """The reference first, then the cells in the order of the file. `said`: what else the caption says."""
     factors = factors_of(facts.request)
     cells = sorted(comparison.cells, key=lambda cell: cell is not comparison.reference)
     rows = {cell.name: _row(cell, comparison, facts.request, factors) for cell in cells}
@@ -81,8 +81,8 @@ def paper_table(facts: Facts, comparison: Comparison) -> PaperTable:
         p_title=p_title(comparison.analysis),
         rows=tuple(rows[cell.name] for cell in cells if cell is not ceiling),
         ceiling=None if ceiling is None else rows[ceiling.name],
-        caption=tuple(_caption(facts, comparison, factors)),
-        unfinished=unfinished(facts, comparison),
+        caption=(*_caption(facts, comparison, factors), *said),
+        unfinished=unfinished,
     )
 
 
@@ -147,7 +147,8 @@ def _caption(facts: Facts, comparison: Comparison, factors: Mapping[str, str | N
         comparison.reference.name,
     )
     run = facts.request["run"]
-    where = f"on the {run['evaluate']['part']} part" + (f" of {run['data']['name']}" if "data" in run else "")
+    part = facts.request.get("part") or run["evaluate"]["part"]  # what follows a search may be judged by another one
+    where = f"on the {part} part" + (f" of {run['data']['name']}" if "data" in run else "")
     said = [
         f"{metric_title(metric)} {where}: mean ± half the {coverage} interval over n blocks, after the last step.",
         f"Δ: mean difference to {reference} inside the blocks, with its {coverage} interval (Student's t).",

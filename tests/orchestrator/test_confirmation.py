@@ -22,7 +22,7 @@ from orchestrator.folder import StudyFolder, append_line, read_json, write_json
 from orchestrator.mlflow_run import run_name, tags
 from orchestrator.planned_runs import planned_runs
 from orchestrator.proposals import Job
-from orchestrator.report import write_page
+from orchestrator.report import write_exports, write_page
 from orchestrator.results import load_trial, load_trials
 from orchestrator.study import SearchStudy
 from orchestrator.summary import Summary
@@ -443,6 +443,26 @@ def test_the_report_has_the_fresh_runs_and_the_budgets(folder: StudyFolder) -> N
     assert "90.0 in the search, 80.0 on 3 fresh blocks" in page
     assert "biased towards the better" in page
     assert "p, sign flips" in page
+
+
+def test_the_table_of_the_fresh_runs_is_written_for_papers_too(folder: StudyFolder) -> None:
+    run(study_of(**confirm(part="test", analysis={"margin": 40})), folder)
+    files = {file.name: file for file in write_exports(folder)}
+    assert {"report.md", "table.tex", "cells.csv", "runs.csv", "forest.pdf"} <= files.keys()
+    table = files["report.md"].read_text()
+    assert "| trial 3 | 3 | 80.0 ± 2.5 | +30.0 | +27.5 to +32.5 |" in table
+    assert "mIoU on the test part" in table
+    assert "A block: seed 10, 11, 12. " in table
+    assert "trial 3: augment.flip = 0.4. trial 3: 90.0 in the search, 80.0 on 3 fresh blocks" in table
+    assert "quote the fresh mean" in table
+    assert table.count("Shown to differ from plain by less than 40 points: trial 3.") == 1
+    assert len(files["runs.csv"].read_text().splitlines()) == 1 + 12
+
+
+def test_without_fresh_runs_a_search_has_its_runs_alone(folder: StudyFolder) -> None:
+    run(study_of(), folder, at_most=6)
+    (file,) = write_exports(folder)
+    assert file.name == "runs.csv"
 
 
 def test_a_search_without_references_says_nothing_of_budgets(folder: StudyFolder) -> None:

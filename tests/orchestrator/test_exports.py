@@ -32,7 +32,7 @@ HOSTILE = {"mean_teacher": "<script>a|b", "guidedmix": "50%_x & {y}^~\\$#", "uns
 
 def table_of(path: Path):
     facts = read_facts(StudyFolder(path))
-    return paper_table(facts, compare(facts.request, facts.records))
+    return paper_table(facts, compare(facts.request, facts.records), "")
 
 
 def sheets_of(path: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -239,12 +239,7 @@ def test_every_export_of_an_unfinished_study_says_so(tmp_path):
         assert "UNFINISHED: 18 of 20 runs have ended." in files[name].read_text(), name
     assert "UNFINISHED: 18 of 20 runs have ended." in write_page(StudyFolder(path)).read_text()
     whole = write_exports(StudyFolder(write_ablation(tmp_path / "whole", panels=0)))
-    for name in (
-        "forest.svg",
-        "curves.svg",
-        "classes.svg",
-        "masks.svg",
-    ):  # letters are paths: the one with a title has more of them
+    for name in ("forest.svg", "curves.svg", "classes.svg", "masks.svg"):
         finished = next(file for file in whole if file.name == name)
         assert "<!-- UNFINISHED" in files[name].read_text()
         assert "UNFINISHED" not in finished.read_text()

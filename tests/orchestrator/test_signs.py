@@ -33,7 +33,7 @@ def test_paper_and_sheets_mark_what_was_adjusted(tmp_path: Path) -> None:
     both = {"mean_teacher": (1,), "supervised": (1,)}
     comparison = adjusted(tmp_path / "demo", both, sees_batches=True)
     facts = read_facts(StudyFolder(tmp_path / "demo"))
-    table = paper_table(facts, comparison)
+    table = paper_table(facts, comparison, "")
     assert [row.n for row in table.rows] == ["4†", "4†", "4", "2 of 4"]
     said = "supervised · seed 1† and mean_teacher · seed 1†: memory ran out, so made in 2 micro-batches a step"
     assert said in " ".join(table.caption)
