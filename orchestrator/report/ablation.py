@@ -72,6 +72,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "any_failed": any(cell.failed for cell in comparison.cells),
         "evidence": evidence_table(comparison),
         "plot": difference_plot(comparison),
+        "narrow_plot": difference_plot(comparison, is_narrow=True),
         "looks": looks(telling(comparison, MOST_DRAWN)),
         "goes_beyond": goes_beyond(comparison),
         "curves": cell_curves(facts, comparison),

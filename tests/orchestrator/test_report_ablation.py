@@ -220,6 +220,14 @@ def test_the_plot_has_a_row_for_each_cell_but_the_reference_and_a_dot_for_each_b
     assert [plot.count(f">{cell}, block ") for cell in CELLS] == [0, 4, 4, 4, 2]
 
 
+def test_on_a_phone_the_plot_keeps_the_reference_in_sight(study):
+    plot = difference_plot(comparison_of(study)[1], is_narrow=True)
+    assert plot is not None
+    assert 'viewBox="0 0 390 ' in plot
+    assert "supervised" in plot
+    assert max(float(x) for x in re.findall(r'<(?:text|circle)[^>]* c?x="([\d.]+)"', plot)) <= 390
+
+
 def test_page_and_print_draw_a_difference_alike_and_the_key_has_every_look(tmp_path):
     """Of two cells p is 0.03, and 0.06 after the correction."""
     small, large = (0.481, 0.503, 0.462, 0.490), (0.40, 0.42, 0.385, 0.41)
