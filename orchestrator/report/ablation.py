@@ -31,7 +31,7 @@ from orchestrator.report.mask_charts import mask_charts
 from orchestrator.report.paper import adjusted_words, factors_of, unfinished
 from orchestrator.report.summary import Tile, reused, state_words, when
 from orchestrator.report.wording import count, difference, duration, listed, metric_title, metric_unit
-from orchestrator.results import TrialRecord
+from orchestrator.results import ENDED, TrialRecord
 from orchestrator.signs import meaning, signs
 from orchestrator.units import is_share
 
@@ -73,12 +73,18 @@ def context(facts: Facts) -> dict[str, Any]:
         "any_failed": any(cell.failed for cell in comparison.cells),
         "evidence": evidence_table(comparison),
         "plot": difference_plot(comparison),
+        "narrow_plot": difference_plot(comparison, is_narrow=True),
         "looks": looks(telling(comparison, MOST_DRAWN)),
         "goes_beyond": goes_beyond(comparison),
         "curves": cell_curves(facts, comparison),
         "masks": mask_rows(comparison),
         "mask_charts": mask_charts(comparison, cell_colors(comparison)),
         "colors": cell_colors(comparison),
+        "short": {
+            cell.name: f"{len(cell.complete)} of {comparison.blocks}"
+            for cell in shown_cells(comparison)
+            if len(cell.complete) < comparison.blocks
+        },
         "classes": class_rows(facts, comparison, legend),
         "over_images": image_rows(over_images),
         "not_over_images": without_gaps(over_images),
@@ -106,11 +112,12 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
     varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
+    ended = sum(state in ENDED for state in states)
     seconds = sum(record.seconds_spent for record in facts.records)
     return [
         *found,
         Tile(str(comparison.blocks), "block" if comparison.blocks == 1 else "blocks", f"of paired runs: {varied}"),
-        Tile(str(len(facts.records)), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
+        Tile(str(ended), f"of {count(facts.request['planned'], 'run')}", state_words(states)),
         Tile(facts.spending.words(seconds) or duration(seconds), "", "of training, all runs together"),
     ]
 
@@ -154,8 +161,10 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
     reference, said = comparison.reference, []
     if comparison.has_headroom is False and comparison.headroom is not None and comparison.ceiling is not None:
         room = spread_of(comparison.objective.metric, comparison.headroom)
+        *_, most = comparison.headroom.interval or (ENOUGH_HEADROOM,)
+        is_or_may_be = "is" if most < ENOUGH_HEADROOM else "may be"
         said.append(
-            f"There is little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
+            f"There {is_or_may_be} little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
             f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits {reference.name}, and a part of "
             "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
         )

@@ -24,26 +24,31 @@ REACH = 2.5
 """An interval is drawn no further than so many times the largest difference of a block: two blocks have huge ones."""
 
 
-def difference_plot(comparison: Comparison, width: float = 1000) -> Markup | None:
-    """A row a cell: the mean difference, its interval, and the difference in every block. None if there is nothing."""
+def difference_plot(comparison: Comparison, *, is_narrow: bool = False) -> Markup | None:
+    """A row a cell: the mean difference, its interval, and the difference in every block. None if there is nothing.
+
+    Narrow, for a phone: names and numbers stand above the intervals.
+    """
     rows = [(cell, cell.versus) for cell in telling(comparison, MOST_DRAWN) if cell.versus is not None]
     if not rows:
         return None
     blocks = {cell.name: block_differences(cell, comparison) for cell, _ in rows}
-    left, right, row, top = 230.0, width - 210, 42, 44
+    width, left, right, row, top = (390.0, 12.0, 378.0, 62, 34) if is_narrow else (1000.0, 230.0, 790.0, 42, 44)
     span = difference_range(comparison, [cell for cell, _ in rows])
     height, x = top + row * len(rows) + 44, svg.Scale(*span, left, right)
-    bottom = height - 44
-    parts = [svg.tag("line", x1=x(tick), x2=x(tick), y1=top - 12, y2=bottom, class_="grid") for tick in x.ticks(7)]
-    parts += [svg.text(x(tick), bottom + 20, _tick(comparison, tick), anchor="middle") for tick in x.ticks(7)]
+    bottom, ticks = height - 44, x.ticks(4 if is_narrow else 7)
+    parts = [svg.tag("line", x1=x(tick), x2=x(tick), y1=top - 12, y2=bottom, class_="grid") for tick in ticks]
+    parts += [svg.text(x(tick), bottom + 20, _tick(comparison, tick), anchor="middle") for tick in ticks]
     parts.append(svg.path([(x(0), top - 12), (x(0), bottom)], "level"))
     reference = comparison.reference.name
+    anchor = "start" if x(0) < 0.2 * width else "end" if x(0) > 0.8 * width else "middle"
     parts.append(
-        svg.text(x(0), top - 22, cut(reference, LONGEST), "name", "middle", reference, style=f"fill:{svg.REFERENCE}")
+        svg.text(x(0), top - 22, cut(reference, LONGEST), "name", anchor, reference, style=f"fill:{svg.REFERENCE}")
     )
     parts.append(svg.text(right, bottom + 38, _axis(comparison), "label", "end"))
     for i, (cell, versus) in enumerate(rows):
-        parts.append(_row(cell, versus, blocks[cell.name], comparison, x, top + row * (i + 0.5)))
+        place = top + row * (i + (0.6 if is_narrow else 0.5))
+        parts.append(_row(cell, versus, blocks[cell.name], comparison, x, place, is_narrow))
     return svg.drawing(width, height, *parts, label=f"Differences of {len(rows)} cells to {reference}")
 
 
@@ -79,12 +84,22 @@ def cell_curves(facts: Facts, comparison: Comparison) -> Markup | None:
 
 
 def _row(
-    cell: Cell, versus: Estimate, gaps: Mapping[int, float], comparison: Comparison, x: svg.Scale, y: float
+    cell: Cell,
+    versus: Estimate,
+    gaps: Mapping[int, float],
+    comparison: Comparison,
+    x: svg.Scale,
+    y: float,
+    is_narrow: bool,
 ) -> Markup:
     metric = comparison.objective.metric
     color, is_filled = look(cell)
     tip = f"{cell.name}: {spread_of(metric, versus)}"
-    parts = [svg.text(x.start - 24, y + 5, marked(cell, LONGEST), "name ink", "end", cell.name)]
+    name, anchor = (x.start, "start") if is_narrow else (x.start - 24, "end")
+    mean, ends, after, base = (
+        (x.end - 116, x.end, "end", y - 16) if is_narrow else (x.end + 22, x.end + 78, "start", y + 5)
+    )
+    parts = [svg.text(name, base, marked(cell, LONGEST), "name ink", anchor, cell.name)]
     if versus.interval is not None:
         low, high = (min(max(end, x.low), x.high) for end in versus.interval)
         parts.append(svg.path([(x(low), y), (x(high), y)], "interval", tip, stroke=color))
@@ -94,10 +109,9 @@ def _row(
         said = f"{cell.name}, block {block}: {difference(metric, gap)}"
         parts.append(svg.dot(x(gap), y + 13, svg.OTHER, said, radius=3))
     parts.append(svg.dot(x(versus.mean), y, color, tip, hollow=not is_filled, radius=6.5))
-    parts.append(svg.text(x.end + 22, y + 5, difference(metric, versus.mean), "name ink"))
+    parts.append(svg.text(mean, base, difference(metric, versus.mean), "name ink halo", after))
     if versus.interval is not None:
-        words = interval(metric, versus.interval)
-        parts.append(svg.text(x.end + 78, y + 5, words, "tick"))
+        parts.append(svg.text(ends, base, interval(metric, versus.interval), "tick halo", after))
     return svg.tag("g", *parts)
 
 

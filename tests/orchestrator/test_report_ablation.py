@@ -70,6 +70,29 @@ def test_too_little_headroom_is_flagged(tmp_path):
     assert "Below 8 points of mIoU labels are hardly what limits supervised" in shown
 
 
+def test_little_headroom_is_a_fact_only_if_its_whole_interval_is_little(tmp_path):
+    scores = {cell: row[:2] for cell, row in SCORES.items()} | {"all_labels": (0.50, 0.55)}
+    shown = words(written(write_ablation(tmp_path / "two", blocks=2, scores=scores, panels=0)))
+    assert "There may be little to gain: all_labels against supervised, +4.4 points (95 % interval −1" in shown
+
+
+def test_the_tile_counts_the_runs_that_have_ended(tmp_path):
+    path = write_ablation(tmp_path / "going", panels=0)
+    left = [trial for trial in (path / "trials").iterdir() if "guidedmix" in (trial / "trial.json").read_text()]
+    (left[0] / "result.json").unlink()
+    assert "19 of 20 runs 17 complete, 2 failed, 1 unfinished" in words(written(path))
+
+
+def test_the_classes_say_which_cell_lacks_blocks(html):
+    drawn = words(html[html.index('id="classes"') :])
+    assert "✗2 2 of 4" in drawn
+    assert "has its mean over fewer blocks, so the two need not add up" in drawn
+
+
+def test_gray_dots_are_explained_only_where_there_are_some(html):
+    assert "other cells" not in words(html)
+
+
 def test_the_table_has_a_row_a_cell_in_the_order_of_the_file(study, html):
     facts, comparison = comparison_of(study)
     rows = cell_rows(comparison, facts)
@@ -218,6 +241,14 @@ def test_the_plot_has_a_row_for_each_cell_but_the_reference_and_a_dot_for_each_b
     assert plot is not None
     assert "mean_teacher: +3.9 points (95 % interval +3.1 to +4.6, 4 blocks)" in plot
     assert [plot.count(f">{cell}, block ") for cell in CELLS] == [0, 4, 4, 4, 2]
+
+
+def test_on_a_phone_the_plot_keeps_the_reference_in_sight(study):
+    plot = difference_plot(comparison_of(study)[1], is_narrow=True)
+    assert plot is not None
+    assert 'viewBox="0 0 390 ' in plot
+    assert "supervised" in plot
+    assert max(float(x) for x in re.findall(r'<(?:text|circle)[^>]* c?x="([\d.]+)"', plot)) <= 390
 
 
 def test_page_and_print_draw_a_difference_alike_and_the_key_has_every_look(tmp_path):
