@@ -16,7 +16,7 @@ SPELLED = {
     "$": r"\$",
     "#": r"\#",
     "_": r"\_",
-    "~": r"\textasciitilde{}",
+    "~": r"$\sim$",  # \textasciitilde is an accent without its letter
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",

@@ -220,6 +220,10 @@ def test_pseudo_masks_are_means_over_blocks_of_the_cells_that_have_them(study):
     assert (rows[0].gap, rows[0].is_worse, rows[1].is_worse) == ("+10.0", False, False)
 
 
+def test_the_key_names_other_cells_only_where_some_are_gray(html):
+    assert "other cells" not in html
+
+
 def test_classes_are_means_over_blocks_and_their_differences(study):
     facts, comparison = comparison_of(study)
     rows = class_rows(facts, comparison, [])
