@@ -117,7 +117,8 @@ class Comparison:
     def margin_words(self) -> str:
         """`0.3 points`; empty without a margin."""
         margin = self.analysis.margin
-        return "" if margin is None else f"{margin:g}{' points' if is_share(self.objective.metric) else ''}"
+        unit = f" point{'s' * (margin != 1)}" if is_share(self.objective.metric) else ""
+        return "" if margin is None else f"{margin:g}{unit}"
 
     @property
     def headroom(self) -> Estimate | None:
