@@ -49,13 +49,13 @@ def headroom_line(comparison: Comparison) -> Text | None:
     if ceiling is None:
         return None
     if room is None:
-        return Text(f"headroom unknown: {ceiling.name} and {comparison.reference.name} share no complete block")
+        return Text(f"headroom unknown: {ceiling.name} and {comparison.baseline.name} share no complete block")
     said = f"headroom {written_difference(comparison.objective.metric, room)}: {ceiling.name} against"
-    line = Text(f"{said} {comparison.reference.name}")
+    line = Text(f"{said} {comparison.baseline.name}")
     if comparison.has_headroom is False:
         line.append(
-            f"\nLess than {100 * ENOUGH_HEADROOM:.0f} points of mIoU: labels are hardly what limits "
-            f"{comparison.reference.name}. Fewer labels, longer training or other data would leave more to gain.",
+            f"\nLess than {100 * ENOUGH_HEADROOM:.0f} points of mIoU: labels are hardly what limits this schedule. "
+            "Fewer labels, longer training or other data would leave more to gain.",
             style="yellow",
         )
     return line

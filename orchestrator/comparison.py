@@ -11,12 +11,12 @@ from orchestrator.analysis import Analysis
 from orchestrator.evidence import Arm, Evidence, Looks, take_looks, weigh
 from orchestrator.factorial import FactorEffects, factor_effects
 from orchestrator.results import TrialRecord
-from orchestrator.stats import Estimate, estimate
+from orchestrator.stats import Estimate, estimate, paired
 from orchestrator.study import Objective
 from orchestrator.units import is_share, scale_of
 
 ENOUGH_HEADROOM = 0.08
-"""mIoU of the ceiling minus that of the reference. Below it labels are hardly what limits this schedule: a method can
+"""mIoU of the ceiling minus that of the baseline. Below it labels are hardly what limits this schedule: a method can
 recover a part of little, and seeds and splits move an mIoU by one to three points."""
 
 Verdict = Literal[
@@ -121,9 +121,19 @@ class Comparison:
         return "" if margin is None else f"{margin:g}{unit}"
 
     @property
+    def baseline(self) -> Cell:
+        """What few labels alone give: the reference; where that is a method, the cell that makes it supervised."""
+        alone = {"method.name": "supervised"}
+        if self.reference.changes.get("method.name") == "supervised":
+            return self.reference
+        return next((cell for cell in self.cells if cell.changes == alone), self.reference)
+
+    @property
     def headroom(self) -> Estimate | None:
-        """What there is to gain: the ceiling's difference to the reference."""
-        return None if self.ceiling is None else self.ceiling.versus
+        """What there is to gain: the ceiling's difference to the baseline."""
+        if self.ceiling is None or self.baseline is self.reference:
+            return None if self.ceiling is None else self.ceiling.versus
+        return paired(*self.ceiling.pairs(self.baseline, self.objective.metric), self.analysis.interval)
 
     @property
     def has_headroom(self) -> bool | None:

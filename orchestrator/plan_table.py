@@ -93,8 +93,8 @@ def warnings(plan: Plan) -> list[str]:
     found = []
     if plan.has_headroom is False:
         found.append(
-            f"The ceiling is less than {100 * ENOUGH_HEADROOM:.0f} points of mIoU above the reference: labels are "
-            "hardly what limits it. Fewer of them, longer training or other data would leave more to gain."
+            f"The ceiling is less than {100 * ENOUGH_HEADROOM:.0f} points of mIoU above few labels alone: labels are "
+            "hardly what limits this schedule. Fewer of them, longer training or other data would leave more to gain."
         )
     if not plan.at_once:
         found.append(

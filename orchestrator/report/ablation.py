@@ -108,7 +108,7 @@ def _tiles(facts: Facts, comparison: Comparison) -> list[Tile]:
     if comparison.headroom is not None and comparison.ceiling is not None:
         gain = difference(facts.goal.metric, comparison.headroom.mean)
         unit = "points" if is_share(facts.goal.metric) else metric_title(facts.goal.metric)
-        caption = f"to gain at most: {comparison.ceiling.name} against {comparison.reference.name}"
+        caption = f"to gain at most: {comparison.ceiling.name} against {comparison.baseline.name}"
         found.append(Tile(gain, unit, caption, is_leading=comparison.has_headroom is not False))
     varied = listed(paths(facts.request["blocks"]))
     states = [record.state for record in facts.records]
@@ -153,7 +153,7 @@ def _headroom(comparison: Comparison) -> list[str]:
     if comparison.ceiling is None or comparison.headroom is None or comparison.has_headroom is False:
         return []
     room = spread_of(comparison.objective.metric, comparison.headroom)
-    return [f"What there is to gain: {comparison.ceiling.name} against {comparison.reference.name}, {room}."]
+    return [f"What there is to gain: {comparison.ceiling.name} against {comparison.baseline.name}, {room}."]
 
 
 def _flags(facts: Facts, comparison: Comparison) -> list[str]:
@@ -164,9 +164,10 @@ def _flags(facts: Facts, comparison: Comparison) -> list[str]:
         *_, most = comparison.headroom.interval or (ENOUGH_HEADROOM,)
         is_or_may_be = "is" if most < ENOUGH_HEADROOM else "may be"
         said.append(
-            f"There {is_or_may_be} little to gain: {comparison.ceiling.name} against {reference.name}, {room}. Below "
-            f"{100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits {reference.name}, and a part of "
-            "so little drowns in what seeds and splits do. Fewer labels, longer training or other data leave more."
+            f"There {is_or_may_be} little to gain: {comparison.ceiling.name} against {comparison.baseline.name}, "
+            f"{room}. Below {100 * ENOUGH_HEADROOM:.0f} points of mIoU labels are hardly what limits this schedule, "
+            "and a part of so little drowns in what seeds and splits do. Fewer labels, longer training or other data "
+            "leave more."
         )
     said += target_sentences(facts, comparison)
     short = [cell for cell in comparison.cells if len(cell.complete) < comparison.blocks]

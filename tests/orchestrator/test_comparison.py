@@ -175,6 +175,14 @@ def test_blocks_whose_data_has_changed_between_the_runs_are_in_no_difference_and
     assert not [note for note in notes(study(scores(FEW), old)) if "data has changed" in note]
 
 
+def test_what_there_is_to_gain_is_over_labels_alone_also_where_the_reference_is_a_whole_method() -> None:
+    found = study(scores(plus(0.1, 0.12)), reference="mean_teacher")
+    assert found.baseline.name == "supervised"
+    assert found.headroom is not None
+    assert found.headroom.mean == pytest.approx(0.1305)  # all labels are 13.0 and 13.1 points above supervised
+    assert found.has_headroom
+
+
 def test_a_value_that_is_no_number_is_no_value() -> None:
     cell = cell_of(study(scores((FEW[0], float("nan"), FEW[2]))))
     assert (cell.value.n, cell.versus.n) == (2, 2)

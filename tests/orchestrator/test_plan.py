@@ -469,7 +469,7 @@ def test_what_so_many_blocks_show_is_the_same_in_the_plan_and_in_the_report(
 def test_a_study_without_headroom_is_warned_of(folder: StudyFolder) -> None:
     claim(folder)
     write_json(folder.summary, {"trials": [], "headroom": {"diff": 0.01, "ci": None, "enough": False}})
-    assert "labels are hardly what limits it." in warnings(plan_of(folder))[0]
+    assert "labels are hardly what limits this schedule." in warnings(plan_of(folder))[0]
 
 
 def test_of_a_search_the_trials_that_are_left_count_as_the_base_run(folder: StudyFolder) -> None:

@@ -67,7 +67,7 @@ def test_too_little_headroom_is_flagged(tmp_path):
     scores = {**SCORES, "all_labels": (0.50, 0.52, 0.49, 0.51)}
     shown = words(written(write_ablation(tmp_path / "poor", scores=scores)))
     assert "There is little to gain: all_labels against supervised, +2.9 points" in shown
-    assert "Below 8 points of mIoU labels are hardly what limits supervised" in shown
+    assert "Below 8 points of mIoU labels are hardly what limits this schedule" in shown
 
 
 def test_little_headroom_is_a_fact_only_if_its_whole_interval_is_little(tmp_path):
