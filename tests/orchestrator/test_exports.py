@@ -119,7 +119,7 @@ def test_what_is_shown_to_be_small_stands_in_the_caption_and_in_the_sheet(tmp_pa
     path = write_ablation(tmp_path / "close", scores={**SCORES, "guidedmix": (0.472, 0.491, 0.461, 0.480)}, panels=0)
     request = yaml.safe_load((path / "study.yaml").read_text())
     (path / "study.yaml").write_text(yaml.safe_dump({**request, "analysis": {"margin": 1}}, sort_keys=False))
-    assert "Shown to differ from supervised by less than 1 points: guidedmix." in table_of(path).caption
+    assert "Shown to differ from supervised by less than 1 point: guidedmix." in table_of(path).caption
     rows = {row["cell"]: row for row in sheets_of(path)[0]}
     assert [rows[cell]["small"] for cell in ("guidedmix", "mean_teacher")] == ["True", "False"]
     assert float(rows["guidedmix"]["p_smaller"]) <= float(rows["guidedmix"]["p_smaller_adjusted"]) < 0.05
