@@ -9,7 +9,8 @@ from pathlib import Path
 
 from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
 from orchestrator.ablation import AblationStudy
-from orchestrator.study import SearchStudy, kind_of, load_study
+from orchestrator.kinds import kind_of
+from orchestrator.study import SearchStudy, load_study
 
 
 def known_files() -> list[str]:
@@ -25,7 +26,7 @@ def study_model(name: str) -> type[AblationStudy] | type[SearchStudy]:
     if len(paths) > 1:
         raise ConfigError(f"{name!r} names an ablation and a search; give ablation/{name} or search/{name}")
     kind = kind_of(read_yaml(next(iter(paths), None) or _path(name)).values)
-    if kind is None:
+    if kind not in (AblationStudy.shelf, SearchStudy.shelf):
         raise ConfigError(f"{name}: neither an ablation nor a search: it has no `reference` and no `parameters`")
     return SearchStudy if kind == SearchStudy.shelf else AblationStudy
 

@@ -1,7 +1,7 @@
 """Is early stopping safe here? How soon the order of a study's runs shows, and whom successive halving would stop.
 
 Everything comes from curves of runs that reached their end. Their final values are taken for the truth, though they
-hold the noise of one seed each.
+hold the noise of one seed each, or of a few.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -23,21 +23,18 @@ from guidedmix_core import (
     nearest,
     override,
     parse_changes,
-    read_run,
     read_yaml,
     resolve,
 )
 from orchestrator.confirm import Confirm, check_confirm, check_fresh, check_references
 from orchestrator.distributions import Distribution
 from orchestrator.failures import Failures
+from orchestrator.kinds import check_kind, read_base
 from orchestrator.objective import Objective
 from orchestrator.resources import Budget, Notify, Scaling
 from orchestrator.space import check_conditions, check_sampler, check_space, check_start, data_corners, refuse
 
 COMMAND_LINE = "command line"
-MARKS = {"search": {"parameters"}, "ablation": {"reference", "cells", "factors", "design"}}
-"""Keys that only files of a kind have."""
-VERBS = {"search": "tune", "ablation": "ablate"}
 
 
 class SearchSettings(Config):
@@ -227,24 +224,16 @@ def load_study(
     The base also knows the places of the study's own paths. ConfigError names file, line, value and what was expected.
     """
     file = read_yaml(resolve(name, model.shelf))
-    if (kind := kind_of(file.values)) is not None and kind != model.shelf:
-        raise ConfigError(
-            f"{name}: the keys are of the kind {kind}, expected {model.shelf}; guidedmix {VERBS[kind]} {name}"
-        )
+    check_kind(name, file.values, model.shelf)
     of_study, of_base = _sorted(parse_changes(assignments), model)
     for path, value in of_study.items():
         file = _assign(file, path, value, model)
     study = build(file, model)
-    base = override(read_run(study.base), study.changes, name)
+    base = override(read_base(study.base), study.changes, name)
     places = {path.removeprefix("changes."): origin for path, origin in file.origins.items()}
     base = override(Tree(base.values, {**base.origins, **places}), of_base, COMMAND_LINE)
     study.check(base)
     return study, base
-
-
-def kind_of(keys: Collection[str]) -> str | None:
-    """search or ablation, by the keys of a study's file; None: it is neither."""
-    return next((kind for kind, marks in MARKS.items() if not marks.isdisjoint(keys)), None)
 
 
 def identity(study: Study, base: Tree) -> str:

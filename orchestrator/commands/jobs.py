@@ -171,15 +171,16 @@ def stop(name: Which, cluster: Where) -> None:
 
 def _checked(verb: Verb, file: str, changes: list[str], seeds: str | None) -> tuple[RunConfig, str]:
     """The (base) run and the study's usual name, once the verb itself would begin. ConfigError if it would not."""
-    from guidedmix_core import ConfigError, build, fingerprint, override, parse_changes, read_run
+    from guidedmix_core import ConfigError, build, fingerprint, override, parse_changes
     from orchestrator.ablation import AblationStudy
+    from orchestrator.kinds import read_base
     from orchestrator.study import SearchStudy, load_study
 
     name = default_name(verb, file)
     if seeds is not None and verb != "ablate":
         raise ConfigError(f"--seeds {seeds}: only an ablation has blocks")
     if verb == "train":
-        run = build(override(read_run(file), parse_changes(changes), "command line"))
+        run = build(override(read_base(file), parse_changes(changes), "command line"))
         return run, f"{name}-{fingerprint(run)[:8]}"
     request, base = load_study(file, changes, AblationStudy if verb == "ablate" else SearchStudy)
     if isinstance(request, AblationStudy) and seeds is not None:

@@ -18,10 +18,11 @@ SHELVES = {"runs": "base", "searches": "search", "ablations": "ablation"}
 
 def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], changes: Changes = None) -> None:
     """Print the resolved run: every value and where it came from (default, file:line, command line)."""
-    from guidedmix_core import build, explain, fingerprint, override, parse_changes, read_run
+    from guidedmix_core import build, explain, fingerprint, override, parse_changes
     from orchestrator.chains import chain_words
+    from orchestrator.kinds import read_base
 
-    tree = override(read_run(base), parse_changes(changes or []), "command line")
+    tree = override(read_base(base), parse_changes(changes or []), "command line")
     config = build(tree)
     table = plain_table(header=True)
     for name in ("path", "value", "origin"):

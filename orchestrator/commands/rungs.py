@@ -60,9 +60,5 @@ def rungs(
     console.print("\nother settings, runs in their recorded order")
     wide = Console(markup=False, emoji=False, highlight=False, width=max(console.width, WIDTH))
     wide.print(shown.grid_table(grid, stored), soft_wrap=True)
-    console.print(
-        Text(
-            "Final values are taken for the truth: one seed each, so a small regret is within the noise.", style="dim"
-        ),
-        soft_wrap=True,
-    )
+    truth = f"Final values are taken for the truth, each that of one {stored.unit}: a small regret is within the noise."
+    console.print(Text(truth, style="dim"), soft_wrap=True)

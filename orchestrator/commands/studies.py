@@ -117,14 +117,15 @@ def train(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Train one run, with live loss and mIoU. Running it again resumes it, or shows its result if it is done."""
-    from guidedmix_core import build, fingerprint, override, parse_changes, read_run
+    from guidedmix_core import build, fingerprint, override, parse_changes
     from orchestrator.console import RunConsole
     from orchestrator.folder import StudyFolder
+    from orchestrator.kinds import read_base
     from orchestrator.single import train_one
     from orchestrator.storage import shown
     from orchestrator.tracking import tracker
 
-    tree = override(read_run(base), parse_changes(changes or []), "command line")
+    tree = override(read_base(base), parse_changes(changes or []), "command line")
     config = build(tree)
     folder = StudyFolder(study or f"studies/{default_name('train', base)}-{fingerprint(config)[:8]}")
     live, windows = RunConsole(console), tracker(mlflow or None, folder)

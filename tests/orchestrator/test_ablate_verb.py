@@ -96,6 +96,20 @@ def test_a_wrong_request_exits_with_2_and_says_what_is_wrong(
 def test_a_study_of_the_other_kind_names_the_verb_that_takes_it(call, capfd: pytest.CaptureFixture[str]) -> None:
     assert call("guidedmix tune labels.yaml") == 2
     assert "the keys are of the kind ablation, expected search; guidedmix ablate labels.yaml" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["train", "show"])
+def test_where_a_run_is_expected_a_study_is_told_its_verb(call, verb: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(f"guidedmix {verb} labels.yaml") == 2
+    said = "labels.yaml: the keys are of the kind ablation, expected base; guidedmix ablate labels.yaml\n"
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize("verb", ["tune", "ablate"])
+def test_where_a_study_is_expected_a_run_is_told_its_verb(call, verb: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert call(f"guidedmix {verb} base/guidedmix") == 2
+    assert "the keys are of the kind base, expected " in (said := capfd.readouterr().err)
+    assert said.endswith("; guidedmix train base/guidedmix\n")
     assert call("guidedmix ablate search/demo") == 2
     assert "guidedmix tune search/demo" in capfd.readouterr().err
 

@@ -222,6 +222,14 @@ def test_the_verb_says_what_is_censored_and_what_so_few_runs_can_show(call, capf
     assert "it keeps the best, trial 2" in said
 
 
+def test_of_an_ablation_the_verb_says_what_its_final_values_are(call, capfd: pytest.CaptureFixture[str]) -> None:
+    write_ablation(Path("cells"), panels=0)
+    assert call("guidedmix rungs cells") == 0
+    said = capfd.readouterr().out
+    assert "each that of one cell (mean of 4 blocks): a small regret is within the noise" in said
+    assert "seed" not in said
+
+
 def test_the_verb_gives_json(call, capfd: pytest.CaptureFixture[str]) -> None:
     write_study(Path("study"), panels=0)
     assert call("guidedmix rungs study --json --first-rung 0.5 --eta 2") == 0
