@@ -31,6 +31,7 @@ from filelock import FileLock, Timeout
 from guidedmix_core import ConfigError, sync_folder, write_whole
 from orchestrator.lease import Lease, is_held, leased
 from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, shown
+from orchestrator.unlike import unlike_requests
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,11 @@ class StudyFolder:
 
         What the identity leaves out, such as the number of trials, may change from one start to the next.
         """
-        if self.study_yaml.exists() and (found := self.request()["identity"]) != identity:
+        if self.study_yaml.exists() and (found := self.request())["identity"] != identity:
+            differing = unlike_requests(found, request) or f"identity {found['identity']} there and {identity} here"
             raise ConfigError(
-                f"{shown(self.study_yaml)}: the folder holds another study (identity {found}, this request: "
-                f"{identity}); choose another folder with --study DIR, or give the study another name"
+                f"{shown(self.study_yaml)}: the folder holds another study: {differing}; choose another folder with "
+                "--study DIR, or give the study another name"
             )
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({"identity": identity, **request}, sort_keys=False, allow_unicode=True)

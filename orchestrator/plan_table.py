@@ -27,7 +27,11 @@ SOURCES = {"run": "complete runs", "probe": "probe", None: "not measured"}
 
 
 def title(plan: Plan) -> str:
-    size = "a search" if plan.blocks is None else f"{len(plan.cells)} cells over {plan.blocks} blocks"
+    size = (
+        "a search"
+        if plan.blocks is None
+        else f"{_so_many(len(plan.cells), 'cell')} over {_so_many(plan.blocks, 'block')}"
+    )
     return f"{plan.study}: {size}"
 
 
@@ -64,7 +68,7 @@ def stages_tree(plan: Plan) -> Tree | None:
 def facts(plan: Plan) -> dict[str, str]:
     """What there is to say of the whole, a line each."""
     left = sum(plan.states[state] for state in LEFT)
-    said = {"left": f"{left:,} runs, {plan.steps_left:,} steps"}
+    said = {"left": f"{_so_many(left, 'run')}, {_so_many(plan.steps_left, 'step')}"}
     if plan.steps_saved:
         saved = f"{plan.steps_saved:,} steps" + ("" if plan.seconds_saved is None else f", {_time(plan.seconds_saved)}")
         said["shared"] = f"stages that are trained once save {saved}"
@@ -73,7 +77,9 @@ def facts(plan: Plan) -> dict[str, str]:
     if plan.needed.gpus and plan.cluster.num_gpus is not None:
         rate = plan.cluster.price_per_gpu_hour
         each = "their price is not known" if rate is None else f"{rate:.2f} {plan.cluster.currency} an hour each"
-        said["cluster"] = f"{plan.cluster.num_gpus} GPUs at most, {plan.at_once} runs at once; {each}"
+        said["cluster"] = (
+            f"{_so_many(plan.cluster.num_gpus, 'GPU')} at most, {_so_many(plan.at_once, 'run')} at once; {each}"
+        )
     if plan.price is not None:
         said["price"] = f"{plan.price:,.2f} {plan.cluster.currency}"
     if plan.peak_bytes is not None:
@@ -121,8 +127,8 @@ def _grow(tree: Tree, groups: Sequence[StageGroup]) -> None:
     for group in groups:
         what = f"{group.method} {group.steps:,} steps" if group.steps else f"pseudo masks of {group.method}"
         made = f", {group.made} of them there" if group.made else ""
-        times = f"{group.count} time" + "s" * (group.count > 1)
-        branch = tree.add(Text(f"{what}: {times}{made}, for {group.runs} runs of {', '.join(group.cells)}"))
+        times = _so_many(group.count, "time")
+        branch = tree.add(Text(f"{what}: {times}{made}, for {_so_many(group.runs, 'run')} of {', '.join(group.cells)}"))
         _grow(branch, group.then)
 
 
@@ -149,6 +155,11 @@ def _shows(plan: Plan) -> str:
         f"differences of {_points(effect.alone)} or more with {plan.blocks} blocks, in 4 of 5 such studies{corrected} "
         f"(sd {_points(effect.noise.sd)}, {effect.noise.source})"
     )
+
+
+def _so_many(number: int, noun: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _points(value: float) -> str:

@@ -22,7 +22,7 @@ from orchestrator.folder import StudyFolder, append_line, write_json
 from orchestrator.notes import notes
 from orchestrator.packing import packed
 from orchestrator.plan import Needed, Plan, needed_by, over_budget, plan_study
-from orchestrator.plan_table import as_json, facts, warnings
+from orchestrator.plan_table import as_json, facts, title, warnings
 from orchestrator.planned_runs import TRIALS, complete_elsewhere
 from orchestrator.resources import Budget, Scaling
 from orchestrator.results import load_trials
@@ -356,6 +356,12 @@ def test_without_past_noise_the_effect_is_that_of_an_assumed_one(folder: StudyFo
     assert effect.alone == pytest.approx(0.0261, abs=1e-4)
     assert effect.corrected > effect.alone
     assert effect.noise.source.startswith("assumed")
+
+
+def test_one_is_no_plural(folder: StudyFolder) -> None:
+    plan = plan_of(folder, study_of(cells={"usual": {}}, blocks={"seed": [0]}))
+    assert title(plan).endswith(": 1 cell over 1 block")
+    assert facts(plan)["left"].startswith("1 run, ")
 
 
 def test_one_block_shows_nothing(folder: StudyFolder) -> None:
