@@ -109,7 +109,11 @@ def resolve(name: str, kind: str = "base") -> Path:
     for spelled in (name, f"{kind}/{name}"):
         if spelled in known:
             return known[spelled]
-    raise ConfigError(f"no {kind} {name!r}; {nearest(name if '/' in name else f'{kind}/{name}', known)}")
+    shelf, _, stem = name.rpartition("/")
+    shelves = {each.partition("/")[0] for each in known}
+    kind = shelf if shelf in shelves else kind
+    names = [each.removeprefix(f"{kind}/") for each in known if each.startswith(f"{kind}/")]
+    raise ConfigError(f"no {kind} {name!r}; {nearest(stem, names)}")
 
 
 def search_spaces() -> list[Path]:

@@ -175,7 +175,9 @@ class AblationStudy(Study):
         for run in resolved.runs:
             block = found.setdefault((run.cell, run.fingerprint), run.block)
             if block != run.block:
-                raise ConfigError(f"blocks: {block} and {run.block} are the same run of the cell {run.cell!r}")
+                place, name = base.origins.get("blocks"), block_name(self.block_values[block])
+                said = f"blocks: {block} and {run.block} ({name}) are the same run of the cell {run.cell!r}"
+                raise ConfigError(f"{place}: {said}" if place else said)
         listed = "" if self.sequential is None else f"{len(self.listed_blocks)} to "
         size = f"{len(resolved.cells)} cells over {listed}{len(self.block_values)} blocks"
         different = len({digest for _, digest in found})

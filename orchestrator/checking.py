@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guidedmix_core import ConfigError, build, fingerprint, read_run, read_yaml, resolve, search_spaces
+from guidedmix_core import ConfigError, build, fingerprint, nearest, read_run, read_yaml, resolve, search_spaces
 from orchestrator.ablation import AblationStudy
 from orchestrator.kinds import kind_of
 from orchestrator.study import SearchStudy, load_study
@@ -57,4 +57,7 @@ def _path(name: str) -> Path:
             return resolve(name, kind)
         except ConfigError as error:
             problem = error
-    raise problem
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        raise problem
+    stems = {file.partition("/")[2] for file in known_files()}
+    raise ConfigError(f"no run, search or ablation {name!r}; {nearest(name, stems)}")

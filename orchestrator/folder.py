@@ -31,11 +31,11 @@ from filelock import FileLock, Timeout
 from guidedmix_core import ConfigError, sync_folder, write_whole
 from orchestrator.lease import Lease, is_held, leased
 from orchestrator.storage import copy_of, is_uri, open_copy, publish, refresh, shown
+from orchestrator.unlike import unlike_requests
 
 log = logging.getLogger(__name__)
 
-NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of a folder in which nobody can write."""
+NO_PLACE = (errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)  # nobody can write there
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C it is ten times faster, and the summary reads YAML at every event."""
 
@@ -53,8 +53,7 @@ class StudyFolder:
         self.journal = self.path / "journal.jsonl"
         self.summary = self.path / "summary.json"
         self.report = self.path / "report.html"
-        self.exports = self.path / "report"
-        """For papers and programs: tables, figures, raw numbers."""
+        self.exports = self.path / "report"  # for papers and programs: tables, figures, raw numbers
         self.provenance = self.path / "provenance.json"
         self.code = self.path / "code"
         """Patches: uncommitted changes that a run was made with."""
@@ -86,10 +85,11 @@ class StudyFolder:
 
         What the identity leaves out, such as the number of trials, may change from one start to the next.
         """
-        if self.study_yaml.exists() and (found := self.request()["identity"]) != identity:
+        if self.study_yaml.exists() and (found := self.request())["identity"] != identity:
+            differing = unlike_requests(found, request) or f"identity {found['identity']} there and {identity} here"
             raise ConfigError(
-                f"{shown(self.study_yaml)}: the folder holds another study (identity {found}, this request: "
-                f"{identity}); choose another folder with --study DIR, or give the study another name"
+                f"{shown(self.study_yaml)}: the folder holds another study: {differing}; choose another folder with "
+                "--study DIR, or give the study another name"
             )
         (self.path / "trials").mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump({"identity": identity, **request}, sort_keys=False, allow_unicode=True)

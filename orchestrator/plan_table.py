@@ -28,7 +28,7 @@ SOURCES = {"run": "complete runs", "probe": "probe", None: "not measured"}
 
 
 def title(plan: Plan) -> str:
-    size = "a search" if plan.blocks is None else f"{len(plan.cells)} cells over {_blocks(plan)}"
+    size = "a search" if plan.blocks is None else f"{_so_many(len(plan.cells), 'cell')} over {_blocks(plan)}"
     return f"{plan.study}: {size}"
 
 
@@ -66,7 +66,7 @@ def facts(plan: Plan) -> dict[str, str]:
     """What there is to say of the whole, a line each."""
     left = sum(plan.states[state] for state in LEFT)
     most = " at most" if plan.bound else ""
-    said = {"left": f"{left:,} runs, {plan.steps_left:,} steps{most}"}
+    said = {"left": f"{_so_many(left, 'run')}, {_so_many(plan.steps_left, 'step')}{most}"}
     if plan.steps_saved:
         saved = f"{plan.steps_saved:,} steps" + ("" if plan.seconds_saved is None else f", {_time(plan.seconds_saved)}")
         said["shared"] = f"stages that are trained once save {saved}"
@@ -75,7 +75,9 @@ def facts(plan: Plan) -> dict[str, str]:
     if plan.needed.gpus and plan.cluster.num_gpus is not None:
         rate = plan.cluster.price_per_gpu_hour
         each = "their price is not known" if rate is None else f"{rate:.2f} {plan.cluster.currency} an hour each"
-        said["cluster"] = f"{plan.cluster.num_gpus} GPUs at most, {plan.at_once} runs at once; {each}"
+        said["cluster"] = (
+            f"{_so_many(plan.cluster.num_gpus, 'GPU')} at most, {_so_many(plan.at_once, 'run')} at once; {each}"
+        )
     if plan.price is not None:
         said["price"] = f"{plan.price:,.2f} {plan.cluster.currency}{most}"
     if plan.peak_bytes is not None:
@@ -123,8 +125,8 @@ def _grow(tree: Tree, groups: Sequence[StageGroup]) -> None:
     for group in groups:
         what = f"{group.method} {group.steps:,} steps" if group.steps else f"pseudo masks of {group.method}"
         made = f", {group.made} of them there" if group.made else ""
-        times = f"{group.count} time" + "s" * (group.count > 1)
-        branch = tree.add(Text(f"{what}: {times}{made}, for {group.runs} runs of {', '.join(group.cells)}"))
+        times = _so_many(group.count, "time")
+        branch = tree.add(Text(f"{what}: {times}{made}, for {_so_many(group.runs, 'run')} of {', '.join(group.cells)}"))
         _grow(branch, group.then)
 
 
@@ -153,12 +155,18 @@ def _shows(plan: Plan) -> str:
 
 
 def _blocks(plan: Plan) -> str:
-    return f"{plan.blocks} blocks" if plan.first_look is None else f"{plan.first_look} to {plan.blocks} blocks"
+    blocks = _so_many(plan.blocks or 0, "block")
+    return blocks if plan.first_look is None else f"{plan.first_look} to {blocks}"
 
 
 def _size(plan: Plan, difference: float) -> str:
     value = scale_of(plan.metric) * difference
     return f"{value:.2f} points" if is_share(plan.metric) else f"{value:.4g}"
+
+
+def _so_many(number: int, noun: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _hours(hours: float) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from textwrap import indent
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from orchestrator.commands import Changes, console, errors, plain_table
 
-Family = Literal["methods", "datasets", "segmentors", "backbones", "designs", "runs", "searches", "ablations"]
+FAMILIES = ("methods", "datasets", "segmentors", "backbones", "designs", "runs", "searches", "ablations")
+LONGEST = 36
+"""Letters of a path or a value that the columns of `show` are made for; what is longer moves its own line."""
 SHELVES = {"runs": "base", "searches": "search", "ablations": "ablation"}
 
 
@@ -24,16 +26,21 @@ def show(base: Annotated[str, typer.Argument(help="A run, or a YAML file.")], ch
 
     tree = override(read_base(base), parse_changes(changes or []), "command line")
     config = build(tree)
-    table = plain_table(header=True)
-    for name in ("path", "value", "origin"):
-        table.add_column(name, overflow="fold")
-    for path, value, origin in explain(tree, config):
-        style = "dim" if origin == "default" else ""
-        table.add_row(Text(path), Text(json.dumps(value)), Text(origin), style=style)
-    console.print(table)
+    rows = [(path, json.dumps(value), _short(origin)) for path, value, origin in explain(tree, config)]
+    path_width, value_width = (min(LONGEST, max(len(row[i]) for row in rows)) for i in (0, 1))
+    for path, value, origin in [("path", "value", "origin"), *rows]:
+        said = f"{path:<{path_width}}  {value:<{value_width}}  {origin}"
+        console.print(Text(said, style="dim" if origin in ("origin", "default") else ""), soft_wrap=True)
     if chain := chain_words(config):
         console.print(Text(f"chain       {chain}"), soft_wrap=True)
     console.print(f"fingerprint {fingerprint(config)}")
+
+
+def _short(origin: str) -> str:
+    """Of a file in `search_spaces/`, its place there."""
+    from guidedmix_core import search_spaces
+
+    return next((origin.removeprefix(f"{at}/") for at in search_spaces() if origin.startswith(f"{at}/")), origin)
 
 
 def check(
@@ -57,11 +64,13 @@ def check(
         raise typer.Exit(2)
 
 
-def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> None:
+def list_(family: Annotated[str, typer.Argument(metavar="FAMILY", help=f"One of {', '.join(FAMILIES)}.")]) -> None:
     """List the components of a family, or the runs, searches and ablations that can be named."""
-    from guidedmix_core import find, names
+    from guidedmix_core import ConfigError, find, names, nearest
     from orchestrator.checking import known_files
 
+    if family not in FAMILIES:
+        raise ConfigError(f"no family {family!r}; {nearest(family, FAMILIES)}")
     if family in SHELVES:
         for name in known_files():
             if name.startswith(f"{SHELVES[family]}/"):
@@ -75,7 +84,9 @@ def list_(family: Annotated[Family, typer.Argument(help="What to list.")]) -> No
 
 
 def schema(
-    directory: Annotated[Path, typer.Option("--directory", help="Where the schemas go.")] = Path("search_spaces"),
+    directory: Annotated[
+        Path, typer.Option("--directory", help="Where they go; that of clusters goes to `clusters/` beside it.")
+    ] = Path("search_spaces"),
 ) -> None:
     """Write the JSON Schemas with which editors complete and check the YAML files."""
     from orchestrator.schemas import write_schemas

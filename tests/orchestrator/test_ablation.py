@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def test_blocks_are_needed_and_cells_are_too(write):
 
 def test_a_block_that_repeats_another_is_refused(write):
     repeated = write(("[0, 1, 2]", "[0, 1, 0]"), ("[0, 1, 5]", "[0, 1, 0]"))
-    assert problem_of(repeated) == "blocks: 0 and 2 are the same run of the cell 'plain'"
+    assert re.fullmatch(
+        r".*\.yaml:\d+: blocks: 0 and 2 \(seed 0\) are the same run of the cell 'plain'", problem_of(repeated)
+    )
 
 
 def test_a_path_of_the_blocks_can_not_be_given_on_the_command_line(write):

@@ -287,7 +287,8 @@ def test_a_reference_that_fails_of_a_bug_in_the_first_block_ends_the_study_each_
 def test_another_base_is_another_study(folder: StudyFolder) -> None:
     with driving(study_of(), small_tree(), folder, []):
         pass
-    with pytest.raises(ConfigError, match="holds another study"):
+    said = "holds another study: run.optim.lr is 0.002 there and 0.1 here; choose another folder"
+    with pytest.raises(ConfigError, match=said):
         run(study_of(), small_tree({"optim.lr": 0.1}), folder, [], "cpu")
 
 

@@ -426,6 +426,12 @@ def test_differences_are_told_in_the_unit_of_the_objective(folder: StudyFolder) 
     assert "points" not in facts(plan)["shows"]
 
 
+def test_one_is_no_plural(folder: StudyFolder) -> None:
+    plan = plan_of(folder, study_of(cells={"usual": {}}, blocks={"seed": [0]}))
+    assert title(plan).endswith(": 1 cell over 1 block")
+    assert facts(plan)["left"].startswith("1 run, ")
+
+
 def test_one_block_shows_nothing(folder: StudyFolder) -> None:
     plan = plan_of(folder, study_of(blocks={"seed": [0]}))
     assert plan.effect is None
