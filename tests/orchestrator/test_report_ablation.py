@@ -265,7 +265,9 @@ def test_page_and_print_draw_a_difference_alike_and_the_key_has_every_look(tmp_p
     assert found == [(svg.BEST, True), (OPEN, True), (svg.REFERENCE, True), (OPEN, True)]
     assert "better worse only its own interval excludes zero one block" in words(written(path))
     marks = [f'fill="{color}"' for color in (svg.BEST, svg.REFERENCE, OPEN)]
-    assert all(mark in difference_plot(comparison) for mark in marks)
+    plot = difference_plot(comparison)
+    assert plot is not None
+    assert all(mark in plot for mark in marks)
     printed = write_exports(StudyFolder(path))
     forest = next(file for file in printed if file.name == "forest.svg").read_text()
     assert f"fill: {OPEN}" in forest
